@@ -1,0 +1,87 @@
+"""Network weights as files: safetensors with a few words about what they are.
+
+Pickled checkpoints (.pth, .pt) load only as plain tensors (`weights_only=True`), never as code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gidrn.files import replacing
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write named tensors as safetensors, whole or not at all."""
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=dict(metadata))
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The words that `save_weights` put beside the tensors; {} for a file without."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a .safetensors, .pth or .pt file, on the CPU.
+
+    Raises FileNotFoundError, and ValueError for a file that is empty, cut short, of another kind,
+    or a pickle that wants to run code.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty: copy or make it again")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+    if path.suffix not in {".pth", ".pt"}:
+        raise ValueError(f"weights are .safetensors, .pth or .pt files, not {path.name}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors and is not loaded, since that would run its code; "
+            "open it where you trust it and save its state dict alone"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is no whole PyTorch checkpoint: {error}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ValueError(f"{path} is not a state dict (names to tensors): it is {type(loaded)}")
+    return loaded
+
+
+def fill(network: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
+    """Load `weights` into `network`; every name and shape must match.
+
+    Raises ValueError that lists what is missing, unknown or of another shape, and says `source`.
+    """
+    wanted = network.state_dict()
+    faults = [f"missing {name}" for name in wanted if name not in weights]
+    faults += [f"unknown {name}" for name in weights if name not in wanted]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:8]) + (f"; and {len(faults) - 8} more" * (len(faults) > 8))
+        raise ValueError(f"{source} does not fit this network: {shown}")
+    network.load_state_dict(weights)

@@ -1,0 +1,144 @@
+"""The networks by name, and the weights that ship with the project.
+
+A network is one file in `gidrn/networks` and one line in `NETWORKS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from gidrn import checkpoints
+from gidrn.networks.edsr import EDSR, EDSRConfig
+from gidrn.networks.gidrn import GIDRN, GIDRNConfig
+from gidrn.networks.imdn import IMDN, IMDNConfig
+from gidrn.networks.rcan import RCAN, RCANConfig
+from gidrn.networks.rfdn import RFDN, RFDNConfig
+
+SCALES = (2, 3, 4)
+"""The factors of the paper's tables."""
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A line of the zoo: how to build a network, and how it looks at its input."""
+
+    build: Callable[[int, Any], nn.Module]
+    """(scale, config) -> module."""
+    config: Any
+    """The configuration that the name stands for: a frozen dataclass."""
+    context: int | Literal["global"]
+    """Reach of one output pixel in input pixels, or "global" where it sees the whole image."""
+    source: str
+    """Where the network comes from."""
+
+
+NETWORKS: dict[str, Network] = {
+    "gidrn": Network(GIDRN, GIDRNConfig(), "global", "the paper, Section 2"),
+    "idrn": Network(GIDRN, GIDRNConfig(group_width=None), "global", "the paper, Table 6"),
+    "rfdn": Network(RFDN, RFDNConfig(channels=48), "global", "the paper, Table 1, row 1"),
+    "rfdn_l": Network(RFDN, RFDNConfig(channels=52), "global", "the paper, Table 4"),
+    "imdn": Network(IMDN, IMDNConfig(), "global", "Hui et al., ACM MM 2019"),
+    "edsr": Network(EDSR, EDSRConfig(), 68, "Lim et al., CVPR Workshops 2017"),
+    "rcan": Network(RCAN, RCANConfig(), "global", "Zhang et al., ECCV 2018"),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Weights that ship with the project."""
+
+    network: str
+    scale: int
+    path: Path
+    parameters: int
+    color_range: str
+    """What the network takes and gives, whatever its authors used inside."""
+    licence: str
+    paper: str
+    """The place in the paper that it answers to."""
+
+
+VARIANTS: dict[str, Variant] = {
+    "gidrn_x4": Variant(
+        "gidrn",
+        4,
+        WEIGHTS_FOLDER / "gidrn_x4.safetensors",
+        579_741,
+        "RGB in [0, 1]",
+        "Apache-2.0",
+        "Table 4, x4",
+    ),
+}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not there: the nearest first, then all."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"no {kind} is called {name!r}: {hint}there are {', '.join(names)}")
+
+
+def find(name: str) -> Network:
+    """The network called `name`. Raises ValueError that names the nearest."""
+    if name not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    return NETWORKS[name]
+
+
+def create(name: str, scale: int, *, config: Any = None) -> nn.Module:
+    """Build a network with fresh weights: (N, 3, H, W) -> (N, 3, s*H, s*W), RGB in [0, 1].
+
+    `config` replaces the configuration that the name stands for; it is of the same dataclass.
+    Raises ValueError for an unknown name, a scale other than 2, 3 or 4, and another config class.
+    """
+    network = find(name)
+    if scale not in SCALES:
+        raise ValueError(f"scale is one of {', '.join(map(str, SCALES))}, not {scale}")
+    if config is None:
+        config = network.config
+    if type(config) is not type(network.config):
+        raise ValueError(
+            f"{name} is configured by a {type(network.config).__name__}, "
+            f"not a {type(config).__name__}"
+        )
+    return network.build(scale, config)
+
+
+def load(
+    name: str, scale: int, *, weights: Path | str | None = None, config: Any = None
+) -> nn.Module:
+    """Build a network and give it weights: the shipped ones, or those of a file; in eval mode.
+
+    Raises ValueError where nothing ships for `name` and `scale` or the file does not fit, and
+    FileNotFoundError where there is none. Made-up weights are never put in their place.
+    """
+    module = create(name, scale, config=config)
+    path = shipped_weights(name, scale) if weights is None else Path(weights)
+    checkpoints.fill(module, checkpoints.read_weights(path), source=str(path))
+    return module.eval()
+
+
+def shipped_weights(name: str, scale: int) -> Path:
+    """Path of the shipped weights for `name` x`scale`. Raises ValueError where none ship."""
+    find(name)
+    for variant in VARIANTS.values():
+        if (variant.network, variant.scale) == (name, scale):
+            return variant.path
+    raise ValueError(
+        f"no weights ship for {name} x{scale}, only for {', '.join(VARIANTS)}: "
+        "name a file of yours, or train one with python -m gidrn.train"
+    )
+
+
+def variants() -> dict[str, Variant]:
+    """The shipped weights by name."""
+    return dict(VARIANTS)

@@ -1,0 +1,65 @@
+"""A user's mistake is one line; a fault of ours keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gidrn import command_line
+
+
+def leave(error: BaseException | None, monkeypatch: pytest.MonkeyPatch) -> int:
+    def main(*, count: int = 1) -> int:
+        """Do nothing."""
+        if error is not None:
+            raise error
+        return count - 1
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as left:
+        command_line.run(main)
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (None, 0, ""),
+        (ValueError("wanted a, came b"), 2, "error: wanted a, came b\n"),
+        (FileNotFoundError("no file x"), 2, "error: no file x\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException | None,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert leave(error, monkeypatch) == code
+    assert capsys.readouterr().err == said
+
+
+def test_our_own_faults_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> int:
+        """Fail."""
+        raise TypeError("ours")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(TypeError, match="ours"):
+        command_line.run(main)
+
+
+def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIDRN_TRACEBACK", "1")
+
+    def main() -> int:
+        """Fail."""
+        raise ValueError("shown whole")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(ValueError, match="shown whole"):
+        command_line.run(main)
