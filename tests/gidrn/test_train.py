@@ -1,0 +1,272 @@
+"""Training: that it learns, stops, resumes to the identical step, and refuses to go on broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gidrn import checkpoints, command_line, recipes, train, zoo
+from gidrn.data import CropStore, Photo
+from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.recipes import Recipe
+from gidrn.resize import downscale
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "gidrn" / "samples"
+RECIPE = Recipe(
+    scale=2,
+    steps=6,
+    batch=2,
+    patch=8,
+    schedule="cosine",
+    held_out=1,
+    validate_every=3,
+    log_every=2,
+    save_every=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G-IDRN with 16 channels and one block, so that steps take milliseconds."""
+    entry = zoo.NETWORKS["gidrn"]
+    config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
+    monkeypatch.setitem(zoo.NETWORKS, "gidrn", dataclasses.replace(entry, config=config))
+
+
+def photos(count: int = 3) -> list[Photo]:
+    """Smooth random pictures, 48 x 64."""
+    made = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        coarse = torch.from_numpy(rng.random((1, 3, 6, 8)))
+        fine = nn.functional.interpolate(coarse, size=(48, 64), mode="bicubic")[0]
+        high = (fine.clamp(0, 1).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        made.append(Photo(f"{seed}", high, downscale(high, 2)))
+    return made
+
+
+def run_to_end(run: train.Run, out: Path, **options: float) -> bool:
+    out.mkdir(exist_ok=True)
+    store = CropStore(photos(), 2, run.recipe.patch, "cpu")
+    return train.train(run, store, photos(1), out, **options)  # type: ignore[arg-type]
+
+
+def same(a: train.Run, b: train.Run) -> bool:
+    pairs = [(a.network, b.network), (a.average, b.average)]
+    equal = all(
+        torch.equal(x, y)
+        for left, right in pairs
+        for x, y in zip(left.state_dict().values(), right.state_dict().values(), strict=True)
+    )
+    return equal and torch.equal(a.generator.get_state(), b.generator.get_state())
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, steps=60, log_every=20, learning_rate=3e-3)
+    run = train.begin(recipe, "cpu")
+    assert run_to_end(run, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == 3
+    assert losses[-1] < 0.5 * losses[0]
+    scores = [line["held_out_psnr_db"] for line in lines if "held_out_psnr_db" in line]
+    assert run.best_psnr == max(scores) > scores[0]
+    metadata = checkpoints.read_metadata(tmp_path / "best.safetensors")
+    assert json.loads(metadata["recipe"])["steps"] == 60
+    zoo.load("gidrn", 2, weights=tmp_path / "best.safetensors")
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
+
+
+def test_a_resumed_run_takes_the_identical_steps(tmp_path: Path) -> None:
+    whole = train.begin(RECIPE, "cpu")
+    run_to_end(whole, tmp_path / "whole")
+
+    stopped = train.begin(RECIPE, "cpu")
+
+    class EnoughError(Exception):
+        pass
+
+    def forward(x: Tensor) -> Tensor:
+        if stopped.step == 4:
+            raise EnoughError
+        return stopped.network(x)  # type: ignore[no-any-return]
+
+    (tmp_path / "parts").mkdir()
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    with pytest.raises(EnoughError):
+        train.train(stopped, store, photos(1), tmp_path / "parts", forward=forward)
+    resumed = train.resume(tmp_path / "parts" / "last.pt", "cpu")
+    assert resumed.step == 4
+    assert resumed.recipe == RECIPE
+    assert not same(resumed, whole)
+    assert run_to_end(resumed, tmp_path / "parts")
+    assert same(resumed, whole)
+    assert resumed.best_psnr == whole.best_psnr
+
+
+def test_a_time_limit_stops_and_does_not_bend_the_schedule(tmp_path: Path) -> None:
+    run = train.begin(RECIPE, "cpu")
+    assert not run_to_end(run, tmp_path, time_limit=0.0)
+    resumed = train.resume(tmp_path / "last.pt", "cpu")
+    assert resumed.step == run.step < RECIPE.steps
+    assert resumed.recipe.steps == RECIPE.steps
+
+
+def test_a_stop_signal_saves_between_two_steps(tmp_path: Path) -> None:
+    run = train.begin(RECIPE, "cpu")
+
+    def forward(x: Tensor) -> Tensor:
+        if run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return run.network(x)  # type: ignore[no-any-return]
+
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    assert not train.train(run, store, photos(1), tmp_path, forward=forward)
+    assert train.resume(tmp_path / "last.pt", "cpu").step == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run = train.begin(RECIPE, "cpu")
+
+    def forward(x: Tensor) -> Tensor:
+        return run.network(x) * (float("nan") if run.step == 4 else 1.0)  # type: ignore[no-any-return]
+
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    with pytest.raises(train.DivergedError, match="near step 6"):
+        train.train(run, store, photos(1), tmp_path, forward=forward)
+    kept = train.resume(tmp_path / "last.pt", "cpu")
+    assert kept.step == 4
+    assert all(bool(torch.isfinite(p).all()) for p in kept.network.parameters())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    run = train.begin(RECIPE, "cpu")
+    train.save(run, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    with torch.no_grad():
+        next(iter(run.network.parameters())).fill_(float("inf"))
+    with pytest.raises(train.DivergedError):
+        train.save(run, tmp_path / "last.pt")
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
+    run = train.begin(dataclasses.replace(RECIPE, ema_decay=0.99), "cpu")
+    moved = next(iter(run.network.parameters()))
+    averaged = next(iter(run.average.parameters()))
+    for step, share in ((0, 0.9), (10, 9 / 20), (10_000, 0.01)):
+        with torch.no_grad():
+            moved.fill_(1.0)
+            averaged.fill_(0.0)
+        run.step = step
+        train.update_average(run)
+        torch.testing.assert_close(averaged, torch.full_like(averaged, share))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no checkpoint at all"])
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="no whole checkpoint"):
+        train.resume(path, "cpu")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "last.pt")
+    with pytest.raises(ValueError, match=r"no checkpoint of gidrn\.train"):
+        train.resume(tmp_path / "last.pt", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("90s", 90), ("45m", 2700), ("1.5h", 5400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert train.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-3", "2 days", "h", "1e3"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="time limit"):
+        train.parse_duration(text)
+
+
+def test_a_named_device_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert train.choose_device("auto") == "cpu"
+    with pytest.raises(ValueError, match="no CUDA device"):
+        train.choose_device("cuda")
+    with pytest.raises(ValueError, match="auto, cpu or cuda"):
+        train.choose_device("tpu")
+
+
+def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    with pytest.raises(SystemExit) as left:
+        command_line.run(train.main)
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def test_the_command_trains_refuses_to_overwrite_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    begin = ["--recipe", "smoke", "--data", str(SAMPLES), "--out", out, "--device", "cpu"]
+    assert command(*begin, "--steps", "3", monkeypatch=monkeypatch) == 0
+    assert "step 3 of 3" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert recipes.from_dict(saved) == dataclasses.replace(recipes.find("smoke"), steps=3)
+    assert command(*begin, monkeypatch=monkeypatch) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    resume = ["--resume", out, "--data", str(SAMPLES), "--out", out]
+    assert command(*resume, "--steps", "9", monkeypatch=monkeypatch) == 2
+    assert "leave out --recipe" in capsys.readouterr().err
+    assert command(*resume, monkeypatch=monkeypatch) == 0
+    warm = ["--recipe", "smoke", "--data", str(SAMPLES), "--out", str(tmp_path / "warm")]
+    weights = ["--init-from", str(tmp_path / "run" / "best.safetensors"), "--steps", "1"]
+    assert command(*warm, *weights, monkeypatch=monkeypatch) == 0
+    assert (
+        command(
+            *warm, "--out", str(tmp_path / "y"), "--init-from", "no.pth", monkeypatch=monkeypatch
+        )
+        == 2
+    )
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """torchrun over two CPU processes: the loss curve of one process with the same batch."""
+    base = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
+    }
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    module = ["-m", "gidrn.train", *base]
+    for prefix, name in (([sys.executable], "one"), (launch, "two")):
+        subprocess.run(
+            [*prefix, *module, "--out", str(tmp_path / name)],
+            check=True,
+            env=environment,
+            capture_output=True,
+            timeout=300,
+        )
+    curves = []
+    for name in ("one", "two"):
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        curves.append([entry["loss"] for entry in map(json.loads, lines) if "loss" in entry])
+    assert len(curves[0]) == 6
+    # 1e-4: the mean of two halves is rounded otherwise than the mean of the whole.
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
