@@ -1,0 +1,156 @@
+"""The proof that an ONNX file does what its network does, in 8-bit levels of the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gidrn.data import find_photos
+from gidrn.evaluation import to_tensor
+from gidrn.images import read_rgb
+from gidrn.resize import downscale
+
+LIMIT_LEVELS = 1.0
+"""Most that any value of any output may differ, and most that its rounded level may."""
+
+SIZES_HW = ((80, 120), (81, 117), (13, 9), (7, 5), (1, 1), (128, 128), (333, 500))
+"""Sizes that pooling windows, odd borders and the paper's own B100 input make interesting."""
+
+MOST_WORK = 1.5e11
+"""Cases of more input pixels times parameters than this are left out, but for the first of
+`SIZES_HW`: EDSR with its 43 M would take minutes. Networks of G-IDRN's class run them all."""
+
+SAMPLES = Path(__file__).resolve().parents[1] / "gidrn" / "samples"
+
+
+class NotProvedError(ValueError):
+    """An export that differs from its network by more than the limit, or is not finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An input to compare on."""
+
+    name: str
+    image: Tensor
+    """(N, 3, H, W) in [0, 1]."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[2], self.image.shape[3]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far an export is from its network on one case."""
+
+    case: str
+    size_hw: tuple[int, int]
+    levels: float
+    """Largest difference of a value, in levels (times 255), before rounding."""
+    rounded_levels: int
+    """Largest difference of a rounded 8-bit level."""
+
+    @property
+    def within_limit(self) -> bool:
+        return self.levels <= LIMIT_LEVELS and self.rounded_levels <= LIMIT_LEVELS
+
+
+def read_photos(folder: Path = SAMPLES) -> list[NDArray[np.uint8]]:
+    """RGB photos (H, W, 3) of a folder; by default the samples that come with the project."""
+    return [read_rgb(path) for path in find_photos([folder])]
+
+
+def cases(
+    photos: Sequence[NDArray[np.uint8]], scale: int, *, size_hw: tuple[int, int] | None = None
+) -> list[Case]:
+    """Real photos, made low by the field's resize, and the inputs on which exports break.
+
+    Each of `SIZES_HW` is cut from a photo at its full resolution, mirrored where the photo is too
+    small; flat black, flat white, noise and a batch of two follow. With `size_hw` everything has
+    that size.
+    """
+    found: list[Case] = []
+    sizes = SIZES_HW if size_hw is None else (size_hw,)
+    if size_hw is None:
+        for n, photo in enumerate(photos):
+            found.append(Case(f"photo {n + 1}", to_tensor(downscale(photo, scale))))
+    for n, (height, width) in enumerate(sizes):
+        photo = photos[n % len(photos)]
+        rows, columns = (
+            max(0, wanted - has)
+            for wanted, has in zip((height, width), photo.shape[:2], strict=True)
+        )
+        padded = np.pad(photo, ((0, rows), (0, columns), (0, 0)), mode="symmetric")
+        top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+        cut = np.ascontiguousarray(padded[top : top + height, left : left + width])
+        found.append(Case("photo cut", to_tensor(cut)))
+    height, width = (24, 36) if size_hw is None else size_hw
+    noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    found.append(Case("black", torch.zeros(1, 3, height, width)))
+    found.append(Case("white", torch.ones(1, 3, height, width)))
+    found.append(Case("noise", noise))
+    if size_hw is None:
+        found.append(Case("batch of 2", torch.cat([noise, 1 - noise.square()])))
+    return found
+
+
+def affordable(network: nn.Module, on: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """The cases to run for a network of this size, and those to leave out: see `MOST_WORK`."""
+    parameters = sum(p.numel() for p in network.parameters())
+
+    def runs(case: Case) -> bool:
+        work = case.size_hw[0] * case.size_hw[1] * parameters
+        return work <= MOST_WORK or (case.name == "photo cut" and case.size_hw == SIZES_HW[0])
+
+    kept = [case for case in on if runs(case)] or list(on[:1])
+    return kept, [case for case in on if case not in kept]
+
+
+@torch.inference_mode()
+def compare(
+    network: nn.Module,
+    run: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    on: Sequence[Case],
+    *,
+    title: str = "proof",
+) -> list[Deviation]:
+    """Run both on every case.
+
+    Raises NotProvedError for an output that is not finite or of another shape.
+    """
+    found = []
+    for case in tqdm(on, desc=title, unit="", leave=False):
+        wanted = network(case.image).numpy()
+        came = run(case.image.numpy())
+        where = f"{case.name} {case.size_hw[0]}x{case.size_hw[1]}"
+        if came.shape != wanted.shape:
+            raise NotProvedError(
+                f"{title}: on {where} the output is {came.shape}, not {wanted.shape}"
+            )
+        if not np.isfinite(came).all():
+            raise NotProvedError(f"{title}: on {where} the output is not finite")
+        levels = float(np.abs(came - wanted).max()) * 255
+        rounded = [np.rint(np.clip(x, 0, 1) * 255).astype(np.int16) for x in (came, wanted)]
+        found.append(
+            Deviation(case.name, case.size_hw, levels, int(np.abs(rounded[0] - rounded[1]).max()))
+        )
+    return found
+
+
+def require(found: Sequence[Deviation], *, title: str) -> None:
+    """Raises NotProvedError, naming the worst case, where a deviation passes `LIMIT_LEVELS`."""
+    worst = max(found, key=lambda deviation: (deviation.rounded_levels, deviation.levels))
+    if not all(deviation.within_limit for deviation in found):
+        raise NotProvedError(
+            f"{title}: the export differs from PyTorch by {worst.levels:.3g} levels on "
+            f"{worst.case} {worst.size_hw[0]}x{worst.size_hw[1]}, and {LIMIT_LEVELS:g} is the "
+            "limit; no file was written"
+        )

@@ -1,0 +1,313 @@
+"""Export a network to one ONNX file, proved against PyTorch before it gets its name."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxslim
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export import proof
+from export.exaggeration import exaggerate, has_attention
+from export.proof import Deviation
+from export.rewrites import attention, shortcut_scalars, single_shuffle
+from export.rewrites.attention import Attention, Curve
+from gidrn import checkpoints, command_line, zoo
+from gidrn.files import replacing
+from gidrn_runtime import Upscaler
+
+OPSETS = (17, 18)
+"""17 for TensorRT 8.5 to 8.6; 18 for everything newer."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the file says of itself: its `metadata_props`."""
+
+    model: str
+    scale: int
+    weights: str
+    """"shipped", a file's name, or "random"."""
+    weights_sha256: str
+    """Of the weights file; of nothing, and so empty, for random weights."""
+    context: str
+    """Reach in input pixels, or "global"."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What came out."""
+
+    path: Path
+    nodes: int
+    curve: Curve | None
+    deviations: list[Deviation]
+    """On the weights asked for."""
+    exaggerated: list[Deviation]
+    """On the same network with an attention that cannot be overlooked; empty without one."""
+    left_out: list[proof.Case]
+    """Cases too costly for a network of this size."""
+
+
+def rewritten(
+    network: nn.Module, how: Attention, on: Sequence[proof.Case]
+) -> tuple[nn.Module, Curve | None]:
+    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one."""
+    network = copy.deepcopy(network).eval()
+    curve = None
+    if how == "curve" and has_attention(network):
+        curve = attention.choose_knots(network, [case.image for case in on])
+        knots = curve.knots
+        attention.apply(network, lambda: attention.CurveAttention(knots))
+    else:
+        attention.apply(network, attention.ExactAttention)
+    shortcut_scalars.apply(network)
+    return single_shuffle.rewrite(network).eval(), curve
+
+
+def to_model(
+    network: nn.Module, scale: int, *, opset: int = 18, size_hw: tuple[int, int] | None = None
+) -> onnx.ModelProto:
+    """Trace and simplify: input `input` (N, 3, H, W), output `output` (N, 3, s*H, s*W).
+
+    N, H and W are free, or 1 and `size_hw`. Opset 17 goes through PyTorch's older exporter, since
+    the newer one starts at 18.
+    """
+    example = torch.rand(*((2, 3, 20, 28) if size_hw is None else (1, 3, *size_hw)))
+    names = {0: "batch", 2: "height", 3: "width"}
+    out_names = {0: "batch", 2: f"{scale}*height", 3: f"{scale}*width"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
+        if opset >= 18:
+            free = {axis: torch.export.Dim(name) for axis, name in names.items()}
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=opset,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_shapes=(free if size_hw is None else None,),
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            model = program.model_proto
+        else:
+            model = _traced_by_torchscript(network, example, opset, size_hw, names, out_names)
+    slimmed = onnxslim.slim(model)
+    assert isinstance(slimmed, onnx.ModelProto)
+    model = slimmed
+    if size_hw is None:
+        for axis, name in out_names.items():
+            model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _traced_by_torchscript(
+    network: nn.Module,
+    example: torch.Tensor,
+    opset: int,
+    size_hw: tuple[int, int] | None,
+    names: dict[int, str],
+    out_names: dict[int, str],
+) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            network,
+            (example,),
+            path,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes=None if size_hw else {"input": names, "output": out_names},
+        )
+        return onnx.load(path)
+
+
+def label(model: onnx.ModelProto, labels: Labels, how: Attention, curve: Curve | None) -> None:
+    """Write what a loader needs into the file's `metadata_props`."""
+    values = {
+        "format": "gidrn-onnx/1",
+        "model": labels.model,
+        "scale": str(labels.scale),
+        "color": "rgb",
+        "range": "0-1",
+        "context": labels.context,
+        "dtype": "fp32",
+        "attention": how if curve is None else f"curve, {curve.knots} knots",
+        "weights": labels.weights,
+        "weights_sha256": labels.weights_sha256,
+        "project_version": version("gidrn"),
+    }
+    del model.metadata_props[:]
+    for key, value in values.items():
+        model.metadata_props.add(key=key, value=value)
+    model.producer_name, model.producer_version = "gidrn", version("gidrn")
+    model.graph.name = f"{labels.model}_x{labels.scale}"
+
+
+def export(
+    network: nn.Module,
+    path: Path,
+    labels: Labels,
+    *,
+    how: Attention = "curve",
+    opset: int = 18,
+    size_hw: tuple[int, int] | None = None,
+    photos: Sequence[NDArray[np.uint8]] | None = None,
+) -> Exported:
+    """Write `network` to `path` as ONNX, once it is proved.
+
+    `photos`, RGB (H, W, 3), are what it is proved on; by default the project's samples. A network
+    with an ANRB is proved twice, the second time with an exaggerated attention: see
+    `export.exaggeration`. Raises proof.NotProvedError, and leaves `path` as it was, where the file
+    differs from PyTorch by more than `proof.LIMIT_LEVELS`.
+    """
+    if opset not in OPSETS:
+        raise ValueError(f"opset is 17 or 18, not {opset}")
+    every = proof.cases(photos or proof.read_photos(), labels.scale, size_hw=size_hw)
+    on, left_out = proof.affordable(network, every)
+    network = network.eval()
+    with replacing(path) as temporary:
+        if has_attention(network):
+            loud = exaggerate(network, on[0].image)
+            exaggerated, _, _ = _write(loud, temporary, labels, how, opset, size_hw, on, "pooling")
+        else:
+            exaggerated = []
+        found, nodes, curve = _write(network, temporary, labels, how, opset, size_hw, on, "proof")
+    return Exported(path, nodes, curve, found, exaggerated, left_out)
+
+
+def _write(
+    network: nn.Module,
+    path: Path,
+    labels: Labels,
+    how: Attention,
+    opset: int,
+    size_hw: tuple[int, int] | None,
+    on: Sequence[proof.Case],
+    title: str,
+) -> tuple[list[Deviation], int, Curve | None]:
+    """Rewrite, trace, write and prove one set of weights; returns deviations, nodes and curve."""
+    changed, curve = rewritten(network, how, on)
+    model = to_model(changed, labels.scale, opset=opset, size_hw=size_hw)
+    label(model, labels, how, curve)
+    path.write_bytes(model.SerializeToString())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
+        with Upscaler(path, engine="ort-cpu") as upscale:
+            found = proof.compare(network, upscale.run_tensor, on, title=title)
+    proof.require(found, title=title)
+    return found, len(model.graph.node), curve
+
+
+def report(result: Exported, labels: Labels, how: Attention) -> str:
+    """What was exported and how far it is from PyTorch, as a few lines for the screen."""
+    lines = [
+        f"{result.path}: {labels.model} x{labels.scale}, {result.nodes} nodes, "
+        f"{result.path.stat().st_size / 1e6:.2f} MB, weights {labels.weights}, attention {how}"
+    ]
+    if result.curve is not None:
+        lines.append(
+            f"attention curve: {result.curve.knots} knots, interpolation error at most "
+            f"{result.curve.bound_levels:.2g} levels"
+        )
+    lines.append("proof against PyTorch, largest difference in 8-bit levels (rounded):")
+    loud = {(d.case, d.size_hw): d for d in result.exaggerated}
+    for one in result.deviations:
+        line = f"  {one.case:10} {one.size_hw[0]:>4}x{one.size_hw[1]:<4}"
+        line += f" {one.levels:8.5f} ({one.rounded_levels})"
+        if (other := loud.get((one.case, one.size_hw))) is not None:
+            line += f"   exaggerated attention {other.levels:8.5f} ({other.rounded_levels})"
+        lines.append(line)
+    if result.left_out:
+        sizes = ", ".join(f"{h}x{w}" for h, w in (case.size_hw for case in result.left_out))
+        lines.append(f"  left out, too costly for a network of this size: {sizes}")
+    return "\n".join(lines)
+
+
+def open_network(
+    model: str, scale: int, weights: Path | None, random_init: bool
+) -> tuple[nn.Module, Labels]:
+    """The network asked for and what its file will say. Made-up weights only where asked for."""
+    context = str(zoo.find(model).context)
+    if random_init:
+        if weights is not None:
+            raise ValueError("--random-init makes weights up: leave out --weights, or the former")
+        torch.manual_seed(0)
+        return zoo.create(model, scale).eval(), Labels(model, scale, "random", "", context)
+    path = weights or zoo.shipped_weights(model, scale)
+    network = zoo.load(model, scale, weights=path)
+    name = "shipped" if weights is None else path.name
+    return network, Labels(model, scale, name, checkpoints.sha256(path), context)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "80x120" (height x width) as numbers."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"a size is HEIGHTxWIDTH in pixels, such as 80x120, not {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def main(
+    *,
+    model: str = "gidrn",
+    scale: int = 4,
+    weights: Path | None = None,
+    out: Path | None = None,
+    attention: Attention = "curve",
+    opset: Literal[17, 18] = 18,
+    size: str | None = None,
+    random_init: bool = False,
+    photos: Path | None = None,
+) -> int:
+    """Export a network to ONNX and prove the file against PyTorch.
+
+    Args:
+        model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, edsr or rcan.
+        scale: 2, 3 or 4.
+        weights: A .safetensors or .pth file; without it, the weights that ship.
+        out: The file to write; without it, MODEL_xSCALE.onnx here.
+        attention: How ANRB's attention is computed: "curve" in memory that grows with the image
+            alone, or "exact" with every pixel against all pooled points.
+        opset: 18, or 17 for old TensorRT.
+        size: Fix the input to HEIGHTxWIDTH and batch 1; without it all three are free.
+        random_init: Make weights up, for timing alone; the file says so in its metadata.
+        photos: Folder of photos to prove on; without it, the samples that come with the project.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
+    network, labels = open_network(model, scale, weights, random_init)
+    path = out or Path(f"{model}_x{scale}.onnx")
+    result = export(
+        network,
+        path,
+        labels,
+        how=attention,
+        opset=opset,
+        size_hw=None if size is None else parse_size(size),
+        photos=None if photos is None else proof.read_photos(photos),
+    )
+    print(report(result, labels, attention))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

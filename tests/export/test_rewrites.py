@@ -1,0 +1,168 @@
+"""Each rewrite against what it replaces, on its own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import gidrn
+from export.rewrites import RefusedError, attention, shortcut_scalars, single_shuffle
+from export.rewrites.attention import CurveAttention, ExactAttention, choose_knots
+from export.rewrites.pyramid_pooling import PyramidPooling
+from gidrn.networks.anrb import ANRB, pyramid_pool
+from gidrn.networks.gidrn import DenseShortcut, GIDRNConfig
+
+TINY = GIDRNConfig(channels=16, groups_of_blocks=2, blocks_per_group=2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
+    sizes=st.sampled_from([(1, 3, 6, 8), (1, 2, 3, 6), (1, 6, 8, 11), (5,), (2, 2)]),
+)
+def test_pooling_is_pytorchs_for_any_size(height: int, width: int, sizes: tuple[int, ...]) -> None:
+    x = torch.randn(2, 2, height, width, generator=torch.Generator().manual_seed(height))
+    # 1e-5: sums of up to 130 * 130 values of size 1 in FP32, in another order.
+    torch.testing.assert_close(
+        PyramidPooling(sizes)(x), pyramid_pool(x, sizes), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("sizes", [(1, 3, 6, 8), ()])
+def test_exported_anrb_is_the_block(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    block = ANRB(16, sizes)
+    for part in (block.query, block.key, block.value):
+        nn.init.normal_(part.weight)
+    x = torch.randn(2, 16, 17, 23)
+    wrapped = nn.Sequential(block)
+    wanted = wrapped(x)
+    assert attention.apply(wrapped, ExactAttention) == 1
+    torch.testing.assert_close(wrapped(x), wanted, atol=2e-6, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    spread=st.floats(0, 20),
+    key_spread=st.floats(0, 20),
+    knots=st.sampled_from([64, 256, 1024]),
+    seed=st.integers(0, 99),
+)
+def test_the_curve_keeps_to_its_error_bound(
+    spread: float, key_spread: float, knots: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.rand(1, 1, 4000, generator=generator, dtype=torch.float64) * spread - 3
+    key = torch.rand(1, 1, 110, generator=generator, dtype=torch.float64) * key_spread + 1
+    value = torch.randn(1, 1, 110, generator=generator, dtype=torch.float64)
+    curve = CurveAttention(knots).double()(query, key, value)
+    error = float((curve - ExactAttention()(query, key, value)).abs().max())
+    dq, dk, dv = (float(t.max() - t.min()) for t in (query, key, value))
+    # 1e-6: the knots' positions are stored in FP32, a relative 6e-8 of a slope of up to dk * dv.
+    assert error <= (dq * dk / (knots - 1)) ** 2 * dv / 32 + 1e-6
+
+
+def test_the_bound_is_no_idle_promise() -> None:
+    """A curve with far too few knots does leave the bound of one with many."""
+    query = torch.linspace(-10, 10, 4001, dtype=torch.float64).view(1, 1, -1)
+    key = torch.linspace(-3, 3, 110, dtype=torch.float64).view(1, 1, -1)
+    value = key.square()
+    curve = CurveAttention(8).double()(query, key, value)
+    error = float((curve - ExactAttention()(query, key, value)).abs().max())
+    assert error > (20 * 6 / 255) ** 2 * 9 / 32
+
+
+def test_a_flat_image_has_one_query() -> None:
+    query = torch.full((1, 1, 50), 0.3)
+    key, value = torch.randn(2, 1, 1, 110)
+    torch.testing.assert_close(
+        CurveAttention(64)(query, key, value), ExactAttention()(query, key, value)
+    )
+
+
+def test_knots_grow_with_the_attention() -> None:
+    torch.manual_seed(0)
+    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    images = [torch.rand(1, 3, 20, 24)]
+    few = choose_knots(network, images)
+    for part in network.modules():
+        if isinstance(part, ANRB):
+            with torch.no_grad():
+                part.query.weight.mul_(100)
+    many = choose_knots(network, images)
+    assert few.bound_levels <= 0.01
+    assert many.bound_levels <= 0.01
+    assert many.knots > few.knots
+
+
+def test_too_many_knots_are_refused() -> None:
+    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, ANRB):
+                part.query.weight.mul_(1e9)
+    with pytest.raises(RefusedError, match="--attention exact"):
+        choose_knots(network, [torch.rand(1, 3, 20, 24)])
+
+
+def test_no_attention_no_curve() -> None:
+    network = gidrn.create("gidrn", 2, config=dataclasses.replace(TINY, anrb=False))
+    with pytest.raises(RefusedError, match="ANRB"):
+        choose_knots(network, [torch.rand(1, 3, 20, 24)])
+
+
+def _with_scalars(network: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, DenseShortcut):
+                for n, row in enumerate(part.weights):
+                    row.copy_(torch.linspace(-0.3, 0.9, row.numel()) + n / 10)
+    return network.eval()
+
+
+def test_shortcut_scalars_become_constants() -> None:
+    network = _with_scalars(gidrn.create("gidrn", 2, config=TINY))
+    x = torch.rand(1, 3, 9, 11)
+    with torch.no_grad():
+        wanted = network(x)
+        assert shortcut_scalars.apply(network) == 3  # two groups and the one across them
+        assert not any(isinstance(part, DenseShortcut) for part in network.modules())
+        torch.testing.assert_close(network(x), wanted)
+
+
+def test_one_shuffle_serves_both_branches() -> None:
+    network = _with_scalars(gidrn.create("gidrn", 3, config=TINY))
+    x = torch.rand(2, 3, 9, 11)
+    with torch.no_grad():
+        changed = single_shuffle.rewrite(network)
+        torch.testing.assert_close(changed(x), network(x))
+    assert sum(isinstance(part, nn.PixelShuffle) for part in changed.modules()) == 1
+
+
+def test_other_networks_keep_their_end() -> None:
+    network = nn.Conv2d(3, 3, 1)
+    assert single_shuffle.rewrite(network) is network
+
+
+def fixed_window(self: PyramidPooling, length: int) -> Tensor:
+    """What exporters put in adaptive pooling's place: equal windows of floor(length / size)."""
+    pixel = torch.arange(length)
+    step = torch.clamp(length // self.size, min=1)
+    share = ((pixel >= self.window * step) & (pixel < (self.window + 1) * step)).float()
+    return share / share.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def test_a_fixed_window_is_another_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault that `test_to_onnx` plants is a fault at 80x120 and none at 48x48."""
+    x = torch.rand(1, 1, 80, 120)
+    even = torch.rand(1, 1, 48, 48)
+    monkeypatch.setattr(PyramidPooling, "windows", fixed_window)
+    pool = PyramidPooling((1, 3, 6, 8))
+    assert not torch.allclose(pool(x), pyramid_pool(x, (1, 3, 6, 8)), atol=1e-3)
+    assert torch.allclose(pool(even), pyramid_pool(even, (1, 3, 6, 8)), atol=1e-5)

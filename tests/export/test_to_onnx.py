@@ -1,0 +1,197 @@
+"""The export and its proof, on small networks and on the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import gidrn
+from export import proof, to_onnx
+from export.exaggeration import exaggerate
+from export.rewrites.attention import Attention
+from export.rewrites.pyramid_pooling import PyramidPooling
+from export.to_onnx import Labels
+from gidrn.networks.gidrn import GIDRNConfig
+from gidrn_runtime import Upscaler
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
+LABELS = Labels("gidrn", 2, "random", "", "global")
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(0)
+    return gidrn.create("gidrn", 2, config=TINY).eval()
+
+
+@pytest.mark.parametrize(
+    ("how", "opset"), [("curve", 18), ("exact", 18), ("curve", 17), ("exact", 17)]
+)
+def test_an_export_is_proved_at_every_size(tmp_path: Path, how: Attention, opset: int) -> None:
+    path = tmp_path / "tiny.onnx"
+    result = to_onnx.export(tiny(), path, LABELS, how=how, opset=opset)
+    sizes = {deviation.size_hw for deviation in result.deviations}
+    assert set(proof.SIZES_HW) <= sizes
+    for deviation in result.deviations + result.exaggerated:
+        assert deviation.levels < 0.02  # FP32 in another order; a level is 1
+    model = onnx.load(path)
+    assert {entry.version for entry in model.opset_import if entry.domain == ""} == {opset}
+    assert not [node for node in model.graph.node if node.domain]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_the_file_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    to_onnx.export(tiny(), path, LABELS)
+    model = onnx.load(path)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert said["format"] == "gidrn-onnx/1"
+    assert said["weights"] == "random"
+    assert (said["model"], said["scale"], said["dtype"]) == ("gidrn", "2", "fp32")
+    assert said["attention"].startswith("curve, ")
+    dims = [d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == ["batch", "", "2*height", "2*width"]
+
+
+def test_a_fixed_size_is_fixed(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    result = to_onnx.export(tiny(), path, LABELS, size_hw=(12, 20))
+    assert {deviation.size_hw for deviation in result.deviations} == {(12, 20)}
+    shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+    assert [d.dim_value for d in shape.dim] == [1, 3, 12, 20]
+    with pytest.warns(UserWarning, match="random"):
+        upscale = Upscaler(path)
+    with upscale:
+        assert upscale(np.zeros((12, 20, 3), np.uint8)).shape == (24, 40, 3)
+        with pytest.raises(ValueError, match="12x20"):
+            upscale(np.zeros((13, 20, 3), np.uint8))
+
+
+def test_a_wrong_pooling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixed windows in place of adaptive ones: the fault that other exporters make silently."""
+
+    def fixed_window(self: PyramidPooling, length: int) -> torch.Tensor:
+        pixel = torch.arange(length)
+        step = torch.clamp(length // self.size, min=1)
+        share = ((pixel >= self.window * step) & (pixel < (self.window + 1) * step)).float()
+        return share / share.sum(dim=1, keepdim=True).clamp(min=1)
+
+    monkeypatch.setattr(PyramidPooling, "windows", fixed_window)
+    path = tmp_path / "tiny.onnx"
+    with pytest.raises(proof.NotProvedError, match="levels on photo"):
+        to_onnx.export(tiny(), path, LABELS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_file_survives_a_failed_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"earlier")
+    monkeypatch.setattr(proof, "LIMIT_LEVELS", -1.0)
+    with pytest.raises(proof.NotProvedError):
+        to_onnx.export(tiny(), path, LABELS)
+    assert path.read_bytes() == b"earlier"
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+
+
+def test_output_that_is_not_finite_is_refused() -> None:
+    case = proof.Case("noise", torch.rand(1, 3, 4, 4))
+    with pytest.raises(proof.NotProvedError, match="not finite"):
+        proof.compare(nn.Identity(), lambda x: np.full_like(x, np.nan), [case])
+
+
+def test_output_of_another_shape_is_refused() -> None:
+    case = proof.Case("noise", torch.rand(1, 3, 4, 4))
+    with pytest.raises(proof.NotProvedError, match="not \\(1, 3, 4, 4\\)"):
+        proof.compare(nn.Identity(), lambda x: x[:, :, :3], [case])
+
+
+def test_exaggerated_attention_sways_pixels() -> None:
+    network = tiny()
+    photo = torch.rand(1, 3, 40, 40)
+    with torch.no_grad():
+        moved = exaggerate(network, photo)(photo) - network(photo)
+    assert 10 < float(moved.std()) * 255 < 60
+
+
+def test_the_real_network_stays_under_400_nodes() -> None:
+    network = gidrn.create("gidrn", 4).eval()
+    photos = proof.cases(proof.read_photos(), 4)[1:2]
+    changed, curve = to_onnx.rewritten(network, "curve", photos)
+    model = to_onnx.to_model(changed, 4)
+    assert curve is not None
+    assert len(model.graph.node) < 400
+    kinds = {node.op_type for node in model.graph.node}
+    assert "DepthToSpace" in kinds
+    assert not kinds & {"If", "Loop", "Scan", "AveragePool"}
+
+
+@pytest.mark.parametrize("name", ["imdn", "rfdn_l"])
+def test_rivals_export_too(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / f"{name}.onnx"
+    labels = Labels(name, 2, "random", "", "global")
+    result = to_onnx.export(gidrn.create(name, 2), path, labels, photos=[proof.read_photos()[1]])
+    assert result.exaggerated == []
+    assert result.curve is None
+    assert path.is_file()
+
+
+BAD_COMMANDS = [
+    (["--model", "gidm"], "did you mean 'gidrn'"),
+    (["--model", "imdn"], "no weights ship for imdn x4"),
+    (["--weights", "missing.pth"], "no weights file missing.pth"),
+    (["--random-init", "--weights", "a.pth"], "--random-init"),
+    (["--random-init", "--size", "80"], "HEIGHTxWIDTH"),
+    (["--random-init", "--scale", "5"], "scale is one of 2, 3, 4"),
+    (["--random-init", "--photos", "missing"], "no data folder"),
+    (["--random-init", "--out", "missing/x.onnx", "--photos", "."], "no images under"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_COMMANDS)
+def test_a_mistake_is_one_line(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from gidrn import command_line
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["to_onnx.py", *arguments])
+    with pytest.raises(SystemExit) as left:
+        command_line.run(to_onnx.main)
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_target_is_told_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        to_onnx.export(tiny(), tmp_path / "missing" / "x.onnx", LABELS)
+
+
+def test_the_script_runs_from_its_folder(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")])}
+    helped = subprocess.run(
+        [sys.executable, ROOT / "export" / "to_onnx.py", "--help"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert "--random-init" in helped.stdout
