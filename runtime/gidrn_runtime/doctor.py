@@ -1,0 +1,161 @@
+"""What works here and what does not: engines, versions, shipped models, each really run once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gidrn_runtime
+from gidrn_runtime import engines, models
+from gidrn_runtime.image_files import import_cv2
+
+TRIAL_HW = (16, 24)
+"""Size of the frame that each model enlarges on each engine."""
+
+
+def examine() -> dict[str, Any]:
+    """Everything `report` prints, JSON-able; `ok` is True when some shipped model runs."""
+    found = engines.available()
+    shipped = [_examine_model(name, path, found) for name, path in models.shipped().items()]
+    return {
+        "ok": any(run["ok"] for model in shipped for run in model["runs"]),
+        "gidrn_runtime": gidrn_runtime.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "numpy": np.__version__,
+        "opencv": _opencv(),
+        "engines": [asdict(status) for status in found],
+        "models": shipped,
+    }
+
+
+def report(facts: dict[str, Any]) -> str:
+    """The facts of `examine` for reading, several lines."""
+    lines = [
+        f"gidrn_runtime {facts['gidrn_runtime']}",
+        f"Python {facts['python']} on {facts['platform']}, {facts['cpus']} CPUs",
+        f"NumPy {facts['numpy']}",
+        f"OpenCV {facts['opencv']['version']}"
+        if facts["opencv"]["version"]
+        else f"OpenCV not available: {facts['opencv']['reason']}",
+        "engines, the fastest first:",
+    ]
+    for engine in facts["engines"]:
+        if engine["available"]:
+            lines.append(f"  {engine['name']}: available, version {engine['version']}")
+        else:
+            lines.append(f"  {engine['name']}: not available: {engine['reason']}")
+    lines.append("shipped models:")
+    for model in facts["models"]:
+        lines.append(f"  {describe_model(model)}")
+        for run in model["runs"]:
+            height, width = TRIAL_HW
+            lines.append(
+                f"    {run['engine']}: enlarged {height}x{width} in {run['ms']:.1f} ms"
+                if run["ok"]
+                else f"    {run['engine']}: failed: {run['error']}"
+            )
+    if not facts["models"]:
+        lines.append("  none")
+    lines.append(f"verdict: {verdict(facts)}")
+    return "\n".join(lines)
+
+
+def verdict(facts: dict[str, Any]) -> str:
+    """One sentence on whether images can be enlarged here, and if not what to do."""
+    if facts["ok"]:
+        return "ready"
+    for engine in facts["engines"]:
+        if not engine["available"]:
+            return f"not ready: no engine runs a model; {engine['remedy']}"
+    if not facts["models"]:
+        return "not ready: no model is shipped with this installation; install a release of gidrn"
+    return "not ready: no shipped model runs; install gidrn again"
+
+
+def list_models() -> list[dict[str, Any]]:
+    """The shipped models with what each says of itself, without a trial run."""
+    found = engines.available()
+    return [_read_model(name, path, found) for name, path in models.shipped().items()]
+
+
+def describe_model(model: dict[str, Any]) -> str:
+    """One line on a model as `examine` and `list_models` give it."""
+    size = f"{model['bytes'] / 2**20:.1f} MiB"
+    if model["error"]:
+        return f"{model['name']} ({size}): {model['error']}"
+    metadata = model["metadata"]
+    return (
+        f"{model['name']} ({size}): scale {model['scale']}, {model['precision']}, "
+        f"attention {metadata.get('attention', 'unknown')}, "
+        f"context {metadata.get('context', 'unknown')}, format {metadata['format']}, "
+        f"weights sha256 {metadata.get('weights_sha256', 'unknown')[:16]}"
+    )
+
+
+def _read_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dict[str, Any]:
+    """Metadata is read by whichever engine is there: the runtime parses no ONNX of its own."""
+    facts: dict[str, Any] = {
+        "name": name,
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "scale": None,
+        "precision": None,
+        "metadata": {},
+        "error": "",
+    }
+    present = next((status.name for status in found if status.available), None)
+    if present is None:
+        facts["error"] = "cannot be read without an engine"
+        return facts
+    try:
+        engine = engines.open_engine(present, path)
+        try:
+            info = models.check(engine, path)
+        finally:
+            engine.close()
+    except ValueError as error:
+        facts["error"] = str(error)
+        return facts
+    return facts | {"scale": info.scale, "precision": info.precision, "metadata": info.metadata}
+
+
+def _examine_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dict[str, Any]:
+    facts = _read_model(name, path, found)
+    facts["runs"] = [_try(path, status.name) for status in found if status.available]
+    return facts
+
+
+def _try(path: Path, engine: str) -> dict[str, Any]:
+    """Enlarge one mid-gray frame, and time it once, warm-up excluded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # random weights: the listing tells
+            upscaler = gidrn_runtime.Upscaler(path, engine=engine)
+        with upscaler:
+            height, width = (
+                fixed or free for fixed, free in zip(upscaler.size_hw, TRIAL_HW, strict=True)
+            )
+            frame = np.full((height, width, 3), 128, np.uint8)
+            began = time.perf_counter()
+            upscaler(frame)
+            elapsed_ms = 1000 * (time.perf_counter() - began)
+    except Exception as error:  # whatever happens is a finding, not a crash of the doctor
+        return {"engine": engine, "ok": False, "ms": None, "error": " ".join(str(error).split())}
+    return {"engine": engine, "ok": True, "ms": elapsed_ms, "error": ""}
+
+
+def _opencv() -> dict[str, str | None]:
+    try:
+        return {"version": import_cv2().__version__, "reason": ""}
+    except ImportError as error:
+        return {"version": None, "reason": str(error)}

@@ -1,0 +1,84 @@
+"""The table of engines. A new engine is one file beside this one and one line in `ENGINES`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from gidrn_runtime.engines.base import Engine
+from gidrn_runtime.errors import EngineUnavailable
+
+ENGINES: dict[str, tuple[str, str]] = {
+    "ort-cpu": ("gidrn_runtime.engines.ort_cpu", "OrtCpu"),
+}
+"""Name -> (module, class), the fastest first: ``auto`` takes the first that is available."""
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """Whether one engine of the table can be used here."""
+
+    name: str
+    available: bool
+    version: str | None
+    """Version of the engine's library, None when it is not available."""
+    reason: str
+    """Why it is not available; empty when it is."""
+    remedy: str
+    """What to do about it; empty when it is available."""
+
+
+def engine_class(name: str) -> type[Engine]:
+    """The class of the engine `name`; its library is not imported yet.
+
+    Raises:
+        ValueError: there is no such engine; the message names the nearest one and all of them.
+    """
+    if name not in ENGINES:
+        nearest = difflib.get_close_matches(name, ENGINES, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        known = ", ".join(["auto", *ENGINES])
+        raise ValueError(f"there is no engine {name!r}; {hint}engines are: {known}")
+    module, class_name = ENGINES[name]
+    engine: type[Engine] = getattr(importlib.import_module(module), class_name)
+    return engine
+
+
+def status(name: str) -> EngineStatus:
+    """Whether the engine `name` can be used here; imports its library to find out.
+
+    Raises:
+        ValueError: there is no such engine.
+    """
+    engine = engine_class(name)
+    try:
+        version = engine.installed_version()
+    except EngineUnavailable as error:
+        return EngineStatus(name, False, None, str(error), engine.remedy)
+    return EngineStatus(name, True, version, "", "")
+
+
+def available() -> list[EngineStatus]:
+    """The status of every engine of the table, in its order."""
+    return [status(name) for name in ENGINES]
+
+
+def open_engine(name: str, model: Path, threads: int | None = None) -> Engine:
+    """Open `model` on the engine `name`; ``auto`` is the first available one of the table.
+
+    Raises:
+        ValueError: there is no such engine.
+        EngineUnavailable: the engine, or for ``auto`` every engine, cannot be used here.
+        ModelError: the engine cannot read the file.
+    """
+    if name != "auto":
+        return engine_class(name)(model, threads)
+    missing = []
+    for candidate in ENGINES:
+        found = status(candidate)
+        if found.available:
+            return engine_class(candidate)(model, threads)
+        missing.append(f"{candidate}: {found.reason}")
+    raise EngineUnavailable("no engine is available here; " + "; ".join(missing))

@@ -1,0 +1,107 @@
+"""ONNX Runtime on its CPU execution provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gidrn_runtime.engines.base import Engine, Tensor, TensorSpec
+from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
+
+PROVIDER = "CPUExecutionProvider"
+FATAL = 4
+"""ONNX Runtime's log level that only lets fatal errors out; the rest arrives as exceptions."""
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory")
+"""Words by which ONNX Runtime tells, inside a general exception, that an allocation failed."""
+
+
+class OrtCpu(Engine):
+    """One ONNX file in one `onnxruntime.InferenceSession`, whose `run` is thread-safe.
+
+    Output arrays are allocated by ONNX Runtime for each run and freed with the NumPy array.
+    """
+
+    name = "ort-cpu"
+    remedy = 'pip install "gidrn[cpu]"'
+
+    @classmethod
+    def installed_version(cls) -> str:
+        return str(cls._import().__version__)
+
+    @classmethod
+    def _import(cls) -> Any:
+        try:
+            import onnxruntime
+        except Exception as error:  # a broken installation raises more than ImportError
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise EngineUnavailable(
+                f"{cls.name} needs ONNX Runtime, which cannot be imported here ({reason}); "
+                f"{cls.remedy}"
+            ) from error
+        return onnxruntime
+
+    def __init__(self, model: Path, threads: int | None = None) -> None:
+        ort = self._import()
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = FATAL
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            session = ort.InferenceSession(str(model), options, providers=[PROVIDER])
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            raise ModelError(
+                f"{model} ({model.stat().st_size} bytes) is not an ONNX file that ONNX Runtime "
+                f"{ort.__version__} can load: {_one_line(error)}; download or export it again"
+            ) from error
+        used = session.get_providers()
+        if used[:1] != [PROVIDER]:
+            raise EngineUnavailable(f"ONNX Runtime was asked for {PROVIDER} and uses {used}")
+
+        self._session: Any = session
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = FATAL
+        self._version = str(ort.__version__)
+        self._threads = threads
+        self.metadata = dict(session.get_modelmeta().custom_metadata_map)
+        self.inputs = tuple(_spec(value) for value in session.get_inputs())
+        self.outputs = tuple(_spec(value) for value in session.get_outputs())
+
+    def run(self, tensor: Tensor) -> Tensor:
+        try:
+            output: Tensor = self._session.run(
+                [self.outputs[0].name], {self.inputs[0].name: tensor}, self._run_options
+            )[0]
+        except Exception as error:
+            message = _one_line(error)
+            if isinstance(error, MemoryError) or any(word in message for word in OUT_OF_MEMORY):
+                raise FrameTooLargeError(f"{self.name} ran out of memory: {message}") from error
+            raise EngineError(f"{self.name} failed: {message}") from error
+        return output
+
+    def close(self) -> None:
+        self._session = None
+
+    def describe(self) -> dict[str, object]:
+        return {
+            "engine": self.name,
+            "engine_version": self._version,
+            "device": "cpu",
+            "provider": PROVIDER,
+            "threads": self._threads,
+        }
+
+
+def _spec(value: Any) -> TensorSpec:
+    """ONNX Runtime writes a type as ``tensor(float)`` and a free dimension as a name or None."""
+    inner = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(
+        value.name, {"float": "float32", "double": "float64"}.get(inner, inner), shape
+    )
+
+
+def _one_line(error: Exception) -> str:
+    """The message without ONNX Runtime's numbering and line breaks, at most 300 characters."""
+    text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
+    return text if len(text) <= 300 else text[:297] + "..."

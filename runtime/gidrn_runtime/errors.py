@@ -1,0 +1,17 @@
+"""The errors that a caller may want to catch apart from a plain ``ValueError``."""
+
+
+class ModelError(ValueError):
+    """A file is not a G-IDRN toolkit model, or does not keep what its metadata promises."""
+
+
+class EngineUnavailable(RuntimeError):  # noqa: N818 - the name says the state, as in engine tables
+    """A known engine cannot be used here; the message gives the reason and the remedy."""
+
+
+class EngineError(RuntimeError):
+    """An engine failed while it ran a model that it had loaded."""
+
+
+class FrameTooLargeError(MemoryError):
+    """There is not enough memory to enlarge a frame of this size."""

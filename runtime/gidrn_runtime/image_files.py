@@ -1,0 +1,213 @@
+"""Reading image files as they are meant to be seen, and writing them whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gidrn_runtime.frames import Image
+
+REMEDY = 'pip install "gidrn[cpu]"'
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What a file format can hold, as OpenCV writes it."""
+
+    alpha: bool
+    sixteen_bit: bool
+    max_side: int
+    """Pixels; what the format itself allows."""
+
+
+FORMATS: dict[str, ImageFormat] = {
+    ".png": ImageFormat(alpha=True, sixteen_bit=True, max_side=2**31 - 1),
+    ".tif": ImageFormat(alpha=True, sixteen_bit=True, max_side=2**31 - 1),
+    ".tiff": ImageFormat(alpha=True, sixteen_bit=True, max_side=2**31 - 1),
+    ".jpg": ImageFormat(alpha=False, sixteen_bit=False, max_side=65500),
+    ".jpeg": ImageFormat(alpha=False, sixteen_bit=False, max_side=65500),
+    ".webp": ImageFormat(alpha=True, sixteen_bit=False, max_side=16383),
+    ".bmp": ImageFormat(alpha=False, sixteen_bit=False, max_side=2**31 - 1),
+    ".pnm": ImageFormat(alpha=False, sixteen_bit=True, max_side=2**31 - 1),
+}
+"""Extension -> format, for writing; reading takes whatever OpenCV can decode."""
+
+
+def import_cv2() -> Any:
+    """OpenCV, which only the handling of files needs.
+
+    Raises:
+        ImportError: it is missing or does not start here, with the remedy.
+    """
+    try:
+        import cv2
+    except Exception as error:  # a broken installation raises more than ImportError
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ImportError(
+            f"image files need OpenCV, which cannot be imported here ({reason}); {REMEDY}"
+        ) from error
+    return cv2
+
+
+def read_image(path: Path) -> Image:
+    """Decode an image file: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4), bit depth as stored.
+
+    The orientation that a camera notes in EXIF is applied, as OpenCV does it, except to images with
+    alpha, which come as they are stored. Colour profiles are not applied.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is a folder, empty, cut short or no image that OpenCV can decode.
+        ImportError: OpenCV is missing.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the images in it")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    if data.size == 0:
+        raise ValueError(f"{path} is empty (0 bytes); copy or download it again")
+    cv2 = import_cv2()
+    with _native_messages_dropped():
+        try:
+            image = None
+            if not _is_cut_jpeg(data.tobytes()):  # which OpenCV 4 completes with gray
+                image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # the only flag that keeps alpha
+            if image is not None and (image.ndim == 2 or image.shape[2] != 4):
+                # Same pixels, but turned the way EXIF says, which UNCHANGED never does.
+                image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        except cv2.error as error:
+            raise ValueError(f"{path}: OpenCV cannot decode this image: {error.err}") from error
+    if image is None:
+        raise ValueError(
+            f"{path} ({data.size} bytes) is damaged, cut short or no image that OpenCV can decode; "
+            "convert it to PNG or JPEG"
+        )
+    decoded: Image = image
+    return decoded
+
+
+def check_extension(path: Path) -> ImageFormat:
+    """The format that `path` names by its extension.
+
+    Raises:
+        ValueError: the extension is missing or not one of `FORMATS`.
+    """
+    extension = path.suffix.lower()
+    if extension not in FORMATS:
+        came = f"{extension!r}" if extension else "no extension"
+        raise ValueError(f"{path} has {came}; images are written as {', '.join(FORMATS)}")
+    return FORMATS[extension]
+
+
+def check_holds(path: Path, image: Image, scale: int = 1) -> None:
+    """Check that the format of `path` can hold `image` enlarged by `scale`, before the work.
+
+    Raises:
+        ValueError: it cannot hold 16 bits, alpha or so large a side; the message names what can.
+    """
+    holds = check_extension(path)
+    lacking = ""
+    if image.dtype != np.uint8 and not holds.sixteen_bit:
+        lacking = "16-bit values"
+    elif image.ndim == 3 and image.shape[2] == 4 and not holds.alpha:
+        lacking = "transparency"
+    elif scale * max(image.shape[:2]) > holds.max_side:
+        lacking = f"a side of {scale * max(image.shape[:2])} pixels"
+    if lacking:
+        raise ValueError(
+            f"{path}: the format {path.suffix.lower()} cannot hold {lacking}; use .png"
+        )
+
+
+def encode_image(path: Path, image: Image) -> bytes:
+    """`image`, gray, BGR or BGRA, encoded in the format that `path` names.
+
+    JPEG at OpenCV's quality 95; the other formats without loss.
+
+    Raises:
+        ValueError: OpenCV cannot encode it.
+        ImportError: OpenCV is missing.
+    """
+    cv2 = import_cv2()
+    with _native_messages_dropped():
+        try:
+            done, data = cv2.imencode(path.suffix.lower(), image)
+        except cv2.error as error:
+            raise ValueError(f"{path}: OpenCV cannot encode this image: {error.err}") from error
+    if not done:
+        raise ValueError(f"{path}: OpenCV cannot encode {image.dtype} {image.shape}")
+    encoded: bytes = data.tobytes()
+    return encoded
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which becomes `path` when the block ends well and vanishes when it does not.
+
+    It is written under a temporary name in the same folder, so that `path` is at every moment
+    either what it was or complete.
+
+    Raises:
+        OSError: the folder or the disk does not take it; the message begins with `path`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # a full disk may speak up only here
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Whether `data` is a JPEG without its end-of-image marker.
+
+    Segments before the pixels are stepped over, since a thumbnail in EXIF has such a marker too
+    (ITU-T T.81, annex B).
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    position = 2
+    while data[position : position + 1] == b"\xff":
+        marker = data[position + 1 : position + 2]
+        if marker == b"\xda":  # start of scan: the pixels follow
+            return b"\xff\xd9" not in data[position:]
+        if marker == b"\xff":  # a fill byte
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return True
+
+
+@contextmanager
+def _native_messages_dropped() -> Iterator[None]:
+    """Nothing that C libraries print to stderr while the block runs is seen.
+
+    OpenCV's codecs print there of their own accord (libpng even with OpenCV's log off), and the
+    caller tells the failure anyway.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # no stderr at all, e.g. a service
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

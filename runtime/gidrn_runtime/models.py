@@ -1,0 +1,125 @@
+"""Which models come with the package, and what a model file must say of itself.
+
+A toolkit model has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, s*H, s*W),
+float32 RGB in [0, 1], and metadata of the format ``gidrn-onnx/1``, all strings: `format`, `model`,
+`scale`, `color`, `range`, `context`, `dtype`, `attention`, `weights`, `weights_sha256`,
+`project_version`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from gidrn_runtime.engines.base import Engine, TensorSpec
+from gidrn_runtime.errors import ModelError
+
+MODELS_DIR = Path(__file__).resolve().parent / "models"
+FORMAT = "gidrn-onnx/1"
+REMEDY = "make one with: python export/to_onnx.py"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a checked model says of itself."""
+
+    name: str
+    scale: int
+    precision: str
+    """``fp32`` or ``fp16``, as the export wrote it."""
+    random_weights: bool
+    """True for a model with made-up weights, which is good for timing and nothing else."""
+    batch: int | None
+    """The only batch the model takes; None when free."""
+    size_hw: tuple[int | None, int | None]
+    """The only height and width the model takes; None where free."""
+    metadata: dict[str, str]
+
+
+def shipped() -> dict[str, Path]:
+    """The models inside the package: name -> path of the ONNX file, sorted by name."""
+    return {path.stem: path for path in sorted(MODELS_DIR.glob("*.onnx"))}
+
+
+def find(model: str | os.PathLike[str]) -> Path:
+    """The file of `model`: a shipped model's name such as ``gidrn_x4``, or a path.
+
+    A string is a path when it ends in ``.onnx``, has a folder in it or names a file that is there.
+
+    Raises:
+        ValueError: no shipped model has this name; the message names the nearest and all of them.
+        FileNotFoundError: it is a path and there is no such file.
+    """
+    known = shipped()
+    text = os.fspath(model)
+    path = Path(text)
+    if isinstance(model, str) and text in known:
+        return known[text]
+    if path.is_file():
+        return path
+    if path.is_dir() and text:
+        raise ModelError(f"a model is an ONNX file, but {text!r} is a folder; {REMEDY}")
+    if not isinstance(model, str) or path.suffix or path.name != text:
+        hint = f"; the shipped model is called {path.stem!r}" if path.stem in known else ""
+        raise FileNotFoundError(f"there is no model file {text!r}{hint}")
+    nearest = difflib.get_close_matches(text, known, n=1, cutoff=0.0)
+    answer = (
+        f"the nearest is {nearest[0]!r}; shipped models: {', '.join(known)}"
+        if known
+        else ("no model is shipped with this installation")
+    )
+    raise ValueError(f"there is no model {text!r}; {answer}; or give the path of an .onnx file")
+
+
+def check(engine: Engine, path: Path) -> ModelInfo:
+    """Read an opened model's metadata and signature.
+
+    Raises:
+        ModelError: it is not a toolkit model; the message says what was wanted and what came.
+    """
+    metadata = engine.metadata
+    came = metadata.get("format")
+    if came != FORMAT:
+        raise _refusal(path, f"metadata format={FORMAT!r}", f"{came!r}" if came else "none")
+    if len(engine.inputs) != 1 or engine.inputs[0].name != "input":
+        raise _refusal(path, "one input 'input'", _names(engine.inputs))
+    if len(engine.outputs) != 1 or engine.outputs[0].name != "output":
+        raise _refusal(path, "one output 'output'", _names(engine.outputs))
+    for spec in (engine.inputs[0], engine.outputs[0]):
+        if spec.dtype != "float32" or len(spec.shape) != 4 or spec.shape[1] not in (3, None):
+            shape = ", ".join("?" if size is None else str(size) for size in spec.shape)
+            raise _refusal(
+                path, f"{spec.name!r} as float32 (N, 3, H, W)", f"{spec.dtype} ({shape})"
+            )
+    for key, wanted in (("color", "rgb"), ("range", "0-1")):
+        if metadata.get(key) != wanted:
+            raise _refusal(path, f"metadata {key}={wanted!r}", repr(metadata.get(key)))
+    text = metadata.get("scale", "")
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise _refusal(path, "metadata scale as a whole number >= 1", repr(metadata.get("scale")))
+    scale = int(text)
+    batch, _, *size = engine.inputs[0].shape
+    for low, high in zip(size, engine.outputs[0].shape[2:], strict=True):
+        if low is not None and high is not None and high != scale * low:
+            raise _refusal(path, f"sides enlarged by its scale {scale}", f"{low} -> {high}")
+    return ModelInfo(
+        name=metadata.get("model", path.stem),
+        scale=scale,
+        precision=metadata.get("dtype", "unknown"),
+        random_weights=metadata.get("weights") == "random",
+        batch=batch,
+        size_hw=(size[0], size[1]),
+        metadata=dict(metadata),
+    )
+
+
+def _refusal(path: Path, wanted: str, came: str) -> ModelError:
+    return ModelError(
+        f"{path} is not a G-IDRN toolkit model; wanted {wanted}, came {came}; {REMEDY}"
+    )
+
+
+def _names(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(repr(spec.name) for spec in specs) or "none"

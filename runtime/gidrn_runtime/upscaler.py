@@ -1,0 +1,281 @@
+"""`Upscaler`: a model opened on an engine, called on frames."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gidrn_runtime import engines, models
+from gidrn_runtime.engines.base import Tensor
+from gidrn_runtime.errors import FrameTooLargeError, ModelError
+
+Frame = npt.NDArray[np.uint8]
+"""uint8 (H, W, 3), its colour order named by whoever hands it over."""
+
+COLORS = ("bgr", "rgb")
+PROBE_HW = (8, 8)
+"""Size of the frame that is run once at opening, where the model leaves its size free."""
+
+
+class Upscaler:
+    """A super-resolution model, ready to enlarge frames.
+
+        with Upscaler("gidrn_x4") as upscale:
+            high = upscale(low)
+
+    Opening runs one tiny frame, so that a model that does not run, or does not enlarge by the scale
+    it claims, is refused here and not at the first frame.
+
+    Threads: any number of threads may call one Upscaler at once; each call has its own buffers, and
+    the calls share the engine's threads. `close` waits until the calls in progress have returned;
+    every call that begins after `close` has begun raises RuntimeError.
+
+    Memory: what is handed in is only read; what is returned belongs to the caller.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        engine: str = "auto",
+        color: str = "bgr",
+        threads: int | None = None,
+    ) -> None:
+        """Open `model`, the name of a shipped model (``gidrn_x4``) or the path of an ONNX file.
+
+        `engine` is a name of `gidrn_runtime.engines.ENGINES`, or ``auto`` for the fastest that is
+        available; `describe` tells which. `color` is the channel order of frames in and out,
+        ``bgr`` or ``rgb``. `threads` limits the CPU threads of one run; None leaves it to the
+        engine.
+
+        Raises:
+            ValueError: an unknown model name, engine or colour, or threads below 1.
+            FileNotFoundError: `model` is a path and there is no such file.
+            ModelError: the file is not a toolkit model, or is damaged, or its scale is not true.
+            EngineUnavailable: the engine is not installed or does not start here.
+
+        Warns:
+            UserWarning: the model has random weights, so that its output means nothing.
+        """
+        if color not in COLORS:
+            raise ValueError(f"color is 'bgr' or 'rgb', not {color!r}")
+        if threads is not None and (
+            isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
+        ):
+            raise ValueError(f"threads is a whole number >= 1 or None, not {threads!r}")
+        self._idle = threading.Condition()
+        self._running = 0
+        self._closed = False
+        self._color = color
+        self._path = models.find(model)
+        self._engine = engines.open_engine(engine, self._path, threads)
+        try:
+            self._info = models.check(self._engine, self._path)
+            self._prove_scale()
+        except BaseException:
+            self._engine.close()
+            raise
+        if self._info.random_weights:
+            warnings.warn(
+                f"{self._path} has random weights: good for timing, its output is meaningless",
+                stacklevel=2,
+            )
+
+    @property
+    def scale(self) -> int:
+        """How many times higher and wider the output is."""
+        return self._info.scale
+
+    @property
+    def color(self) -> str:
+        """Channel order of frames in and out, ``bgr`` or ``rgb``."""
+        return self._color
+
+    @property
+    def size_hw(self) -> tuple[int | None, int | None]:
+        """The only height and width the model takes, each None where any will do."""
+        return self._info.size_hw
+
+    def describe(self) -> dict[str, object]:
+        """What runs where, JSON-able.
+
+        Keys: `model`, `path`, `scale`, `precision`, `color`, `engine`, `engine_version`, `threads`
+        (None: the engine's default), `metadata` (the model's own), and what the engine adds.
+        """
+        return {
+            "model": self._info.name,
+            "path": str(self._path),
+            "scale": self._info.scale,
+            "precision": self._info.precision,
+            "color": self._color,
+            **self._engine.describe(),
+            "metadata": dict(self._info.metadata),
+        }
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Enlarge one frame: uint8 (H, W, 3) -> uint8 (s*H, s*W, 3), both in `color` order.
+
+        Values are clipped to [0, 1], multiplied by 255 and rounded, halves to even.
+
+        Raises:
+            ValueError: not such a frame, or not of the one size the model takes.
+            FrameTooLargeError: not enough memory for a frame of this size.
+            EngineError: the engine failed.
+            RuntimeError: the Upscaler is closed.
+        """
+        check_frame(frame)
+        high: Frame = self._enlarge(frame[None])[0]
+        return high
+
+    def batch(self, frames: Sequence[Frame] | npt.NDArray[np.uint8]) -> list[Frame]:
+        """Enlarge several frames: a sequence of uint8 (H, W, 3), or one array (N, H, W, 3).
+
+        Frames of one size go through the engine in one run, which takes N times the memory of one;
+        frames of different sizes are run one after the other. The order is kept; no frames give an
+        empty list.
+
+        Raises:
+            ValueError, FrameTooLargeError, EngineError, RuntimeError: as for one frame.
+        """
+        for frame in frames:
+            check_frame(frame)
+        one_size = len({frame.shape for frame in frames}) == 1
+        if one_size and self._info.batch in (None, len(frames)):
+            return list(self._enlarge(np.asarray(frames)))
+        return [self._enlarge(frame[None])[0] for frame in frames]
+
+    def run_tensor(self, x: Tensor) -> Tensor:
+        """Enlarge a tensor: float32 RGB (N, 3, H, W) in [0, 1] -> float32 (N, 3, s*H, s*W).
+
+        This is the network's own output: not clipped, so slightly below 0 or above 1 near edges.
+        RGB whatever `color` says.
+
+        Raises:
+            ValueError: not such a tensor, or not of the one size the model takes.
+            FrameTooLargeError, EngineError, RuntimeError: as for one frame.
+        """
+        if not isinstance(x, np.ndarray):
+            raise ValueError(f"a tensor is a NumPy array, not {type(x).__name__}")
+        if x.dtype != np.float32 or x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
+            raise ValueError(
+                f"a tensor is float32 RGB of shape (N, 3, H, W), none of them 0, not {x.dtype} "
+                f"{x.shape}; call the Upscaler itself for uint8 frames"
+            )
+        with self._in_use():
+            return self._run(np.ascontiguousarray(x))
+
+    def close(self) -> None:
+        """Wait for the calls in progress, then release the model. A second call does nothing."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._running == 0)
+            self._engine.close()
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Keeps the engine open while the block runs."""
+        with self._idle:
+            if self._closed:
+                raise RuntimeError("this Upscaler is closed; open a new one")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._running -= 1
+                self._idle.notify_all()
+
+    def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
+        with self._in_use():
+            high = self._run(tensor_from_frames(frames, self._color))
+            return frames_from_tensor(high, self._color)
+
+    def _run(self, tensor: Tensor) -> Tensor:
+        """The engine's run, with its size limits before and its promise checked after."""
+        n, _, height, width = tensor.shape
+        wanted = (self._info.batch, *self._info.size_hw)
+        if any(w not in (None, c) for w, c in zip(wanted, (n, height, width), strict=True)):
+            sizes = "x".join("any" if size is None else str(size) for size in wanted)
+            raise ValueError(
+                f"{self._path} takes only batch x height x width of {sizes}, not "
+                f"{n}x{height}x{width}; export it without a fixed size"
+            )
+        try:
+            high = self._engine.run(tensor)
+        except FrameTooLargeError as error:
+            raise FrameTooLargeError(
+                f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
+                f"hand over a smaller frame or fewer at once ({error})"
+            ) from error
+        expected = (n, 3, self.scale * height, self.scale * width)
+        if high.shape != expected or high.dtype != np.float32:
+            raise ModelError(
+                f"{self._path} says scale {self.scale}, so float32 {tensor.shape} should become "
+                f"{expected}; it became {high.dtype} {high.shape}; {models.REMEDY}"
+            )
+        return high
+
+    def _prove_scale(self) -> None:
+        height, width = (
+            fixed or free for fixed, free in zip(self._info.size_hw, PROBE_HW, strict=True)
+        )
+        self._run(np.zeros((self._info.batch or 1, 3, height, width), np.float32))
+
+
+def check_frame(frame: Any) -> None:
+    """Raise ValueError unless `frame` is a uint8 array (H, W, 3) with H, W >= 1."""
+    if not isinstance(frame, np.ndarray):
+        raise ValueError(f"a frame is a NumPy array, not {type(frame).__name__}")
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        raise ValueError(
+            f"a frame is uint8 of shape (H, W, 3), not {frame.dtype} {frame.shape}; for gray, "
+            "alpha or 16-bit images call gidrn_runtime.frames.upscale_image"
+        )
+    if frame.size == 0:
+        raise ValueError(f"a frame has at least one pixel, but this one is of shape {frame.shape}")
+
+
+def tensor_from_frames(frames: npt.NDArray[np.uint8], color: str) -> Tensor:
+    """uint8 (N, H, W, 3) in `color` order -> float32 RGB (N, 3, H, W) in [0, 1], contiguous."""
+    n, height, width, _ = frames.shape
+    tensor = np.empty((n, 3, height, width), np.float32)
+    planes = (2, 1, 0) if color == "bgr" else (0, 1, 2)
+    for plane, channel in enumerate(planes):
+        # dtype: NumPy 1 would divide uint8 by a small float in half precision.
+        np.divide(frames[..., channel], 255, out=tensor[:, plane], dtype=np.float32)
+    return tensor
+
+
+def frames_from_tensor(tensor: Tensor, color: str) -> npt.NDArray[np.uint8]:
+    """float32 RGB (N, 3, H, W) -> uint8 (N, H, W, 3) in `color` order; overwrites `tensor`.
+
+    Clips to [0, 1], multiplies by 255 and rounds, halves to even.
+    """
+    n, _, height, width = tensor.shape
+    np.clip(tensor, 0, 1, out=tensor)
+    np.multiply(tensor, 255, out=tensor)
+    np.rint(tensor, out=tensor)
+    frames = np.empty((n, height, width, 3), np.uint8)
+    planes = (2, 1, 0) if color == "bgr" else (0, 1, 2)
+    for plane, channel in enumerate(planes):
+        np.copyto(frames[..., channel], tensor[:, plane], casting="unsafe")
+    return frames
