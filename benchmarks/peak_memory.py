@@ -1,0 +1,105 @@
+"""Peak memory of one model, in a process of its own that does nothing else.
+
+Method: a fresh Python imports NumPy, the runtime and the engine's library and notes its resident
+memory (the baseline); then it opens the model and enlarges frames of each size once, and notes the
+highest resident memory that it ever had. On Linux both are the kernel's own counts for this very
+process (VmRSS and VmHWM); `ru_maxrss` would start from the parent's peak there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gidrn_runtime import Upscaler, engines
+
+METHOD = (
+    "fresh process per model; baseline = resident memory with NumPy, runtime and engine imported; "
+    "peak = highest resident memory (VmHWM) after one frame of each size, end to end"
+)
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Resident memory of a process in MiB."""
+
+    baseline_mib: float
+    """Before the model was opened."""
+    peak_mib: float
+    """The highest until every size had been run."""
+
+
+def peak_memory(
+    model: Path, *, engine: str, threads: int | None, sizes_hw: Iterable[tuple[int, int]]
+) -> PeakMemory:
+    """Measure a model in a process of its own. Raises OSError where that process fails."""
+    sizes = [f"{height}x{width}" for height, width in sizes_hw]
+    command = [sys.executable, __file__, str(model), engine, str(threads or 0), *sizes]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        raise OSError(
+            f"the process that measures the memory of {model.name} ended with code "
+            f"{done.returncode}: {lines[-1] if lines else 'it says nothing'}"
+        )
+    return PeakMemory(**json.loads(done.stdout))
+
+
+def measure(
+    model: Path, engine: str, threads: int | None, sizes_hw: list[tuple[int, int]]
+) -> PeakMemory:
+    """Measure in this process, which should be fresh."""
+    frames = [np.full((height, width, 3), 128, np.uint8) for height, width in sizes_hw]
+    if engine != "auto":
+        engines.engine_class(engine).installed_version()  # imports the engine's library
+    baseline_mib = _memory_mib("VmRSS")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random weights are what we may want to measure
+        upscale = Upscaler(model, engine=engine, threads=threads)
+    with upscale:
+        for frame in frames:
+            upscale(frame)
+    return PeakMemory(round(baseline_mib, 1), round(_memory_mib("VmHWM"), 1))
+
+
+def _memory_mib(field: str) -> float:
+    """A field of /proc/self/status, or where there is none the peak by getrusage."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 1024
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024**2 if sys.platform == "darwin" else peak / 1024
+
+
+def main() -> None:
+    """Measure what the command line names, and print it as JSON."""
+    parser = argparse.ArgumentParser(description="Peak memory of one model, as JSON.")
+    parser.add_argument("model", type=Path, help="ONNX file")
+    parser.add_argument("engine", help="a name of the runtime")
+    parser.add_argument("threads", type=int, help="CPU threads; 0 leaves it to the engine")
+    parser.add_argument("sizes", nargs="+", help="HEIGHTxWIDTH of a frame")
+    given = parser.parse_args()
+    sizes_hw = []
+    for size in given.sizes:
+        height, width = size.split("x")
+        sizes_hw.append((int(height), int(width)))
+    found = measure(given.model, given.engine, given.threads or None, sizes_hw)
+    print(json.dumps({"baseline_mib": found.baseline_mib, "peak_mib": found.peak_mib}))
+
+
+if __name__ == "__main__":
+    main()

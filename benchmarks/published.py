@@ -1,0 +1,155 @@
+"""What the paper prints in Tables 4, 5 and 6, as typed rows; the files are in `published/`.
+
+Published figures are other people's, from other machines: they stand beside measured ones, never
+among them. The slips of the printed tables are kept as printed.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "published"
+
+DATASETS = ("Set5", "Set14", "B100", "Urban100", "Manga109")
+"""The benchmark sets in Table 4's order."""
+
+METHODS: dict[str, str] = {
+    "gidrn": "G-IDRN",
+    "idrn": "IDRN",
+    "rfdn": "RFDN",
+    "rfdn_l": "RFDN-L",
+    "imdn": "IMDN",
+    "edsr": "EDSR",
+    "rcan": "RCAN",
+    "bicubic": "Bicubic",
+}
+"""Our names, and the paper's for the same methods."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """PSNR and SSIM on Y, as printed."""
+
+    psnr_db: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Table4Row:
+    """One method at one factor: quality on the five sets, and size."""
+
+    method: str
+    """The paper's name."""
+    scale: int
+    params_k: int | None
+    """Thousands of parameters; None for Bicubic."""
+    scores: Mapping[str, Score]
+    """By data set; a set without a printed score is missing."""
+
+
+@dataclass(frozen=True)
+class Table5Row:
+    """Multiply-adds of one method, counted by the AIM 2020 rule.
+
+    The last two rows are not in the paper's Table 5: Section 3.3 names them in its text.
+    """
+
+    method: str
+    """The paper's name."""
+    scale: int
+    size_hw: tuple[int, int]
+    """Size of the low-resolution input."""
+    flops_g: float
+    """Billions of multiply-adds."""
+    set14_psnr_db: float | None
+    set14_ssim: float | None
+
+
+@dataclass(frozen=True)
+class Table6Row:
+    """Time of one method on one GPU."""
+
+    method: str
+    """The paper's name."""
+    scale: int
+    dataset: str
+    gpu: str
+    psnr_db: float
+    ssim: float
+    params_k: int
+    """Thousands of parameters. RFDN-L's is its x3 count and IDRN's its x2 count, as printed."""
+    train_s_per_100_iter: float | None
+    """Seconds for 100 training steps."""
+    inference_s: float
+    """Mean seconds an image."""
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (FOLDER / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def table4() -> list[Table4Row]:
+    """PSNR and SSIM of every method on the five sets, at x2, x3 and x4."""
+    return [
+        Table4Row(
+            row["method"],
+            int(row["scale"]),
+            _whole(row["params_k"]),
+            {
+                dataset: Score(
+                    float(row[f"{dataset.lower()}_psnr_db"]), float(row[f"{dataset.lower()}_ssim"])
+                )
+                for dataset in DATASETS
+                if row[f"{dataset.lower()}_psnr_db"]
+            },
+        )
+        for row in _rows("table4.csv")
+    ]
+
+
+def table5() -> list[Table5Row]:
+    """Multiply-adds at a 256x256 input."""
+    rows = []
+    for row in _rows("table5_flops.csv"):
+        height, width = (int(side) for side in row["input"].split("x"))
+        rows.append(
+            Table5Row(
+                row["method"],
+                int(row["scale"]),
+                (height, width),
+                float(row["flops_g"]),
+                _number(row["set14_psnr_db"]),
+                _number(row["set14_ssim"]),
+            )
+        )
+    return rows
+
+
+def table6() -> list[Table6Row]:
+    """Training and inference time on a GTX 1080 Ti."""
+    return [
+        Table6Row(
+            row["method"],
+            int(row["scale"]),
+            row["dataset"],
+            row["gpu"],
+            float(row["psnr_db"]),
+            float(row["ssim"]),
+            int(row["params_k"]),
+            _number(row["train_s_per_100_iter"]),
+            float(row["inference_s"]),
+        )
+        for row in _rows("table6_runtime.csv")
+    ]

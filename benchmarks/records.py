@@ -1,0 +1,367 @@
+"""One record a measurement, as JSON: what, how, figures, where, when and from which commit.
+
+Tables and plots are drawn from these files and nothing else. A file is
+`{"schema": SCHEMA, "percentiles": PERCENTILE_METHOD, "records": [...]}`, one record a line.
+Measured figures stand in `figures` and `values`; what the paper prints stands in `published`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gidrn.files import replacing
+
+SCHEMA = "gidrn-benchmark/1"
+
+PERCENTILE_METHOD = (
+    "linear interpolation between order statistics (Hyndman and Fan's type 7, NumPy's default)"
+)
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""Root of the work tree that the measured code comes from."""
+
+RESULTS = PROJECT / "benchmarks" / "results"
+"""Where results live: those kept in git here, those of your own machine in `local/`, ignored."""
+
+Value = str | int | float | bool | None
+
+_PACKAGES = ("gidrn", "torch", "onnxruntime", "onnxruntime-gpu", "numpy", "onnx")
+_ARITHMETIC = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile"),  # x86-64
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16"),  # aarch64
+)
+
+
+@dataclass(frozen=True)
+class What:
+    """What was measured."""
+
+    model: str
+    """A name of the zoo, or "bicubic"."""
+    scale: int
+    """The factor."""
+    engine: str
+    """What ran it: "ort-cpu", "torch-cpu", "numpy", …; "none" for pure counting."""
+    precision: str = "fp32"
+    """Arithmetic of the network."""
+    size_hw: tuple[int, int] | None = None
+    """Height and width of the low-resolution input; None where it varies within the record."""
+    batch: int = 1
+    """Images a run."""
+    weights: str = "none"
+    """"shipped", "file NAME", "random (seed N)", or "none"."""
+    input: str = ""
+    """The data: "B100", "B100 sizes, generated stand-ins", …"""
+
+
+@dataclass(frozen=True)
+class How:
+    """How it was measured."""
+
+    protocol: str
+    """In words: what stands inside the clock or the count, and in which order things ran."""
+    clock: str = "none"
+    """The clock's name."""
+    copies: str = "none"
+    """Which copies and conversions are inside the clock."""
+    warm_up: int = 0
+    """Runs thrown away before the first sample."""
+    samples: int = 1
+    """Runs kept."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Samples of one quantity, all of them, with three percentiles. The unit ends the name."""
+
+    name: str
+    samples: tuple[float, ...]
+    p50: float
+    p90: float
+    p99: float
+    labels: tuple[str, ...] = ()
+    """What each sample was taken on, such as an image's name; () where that says nothing."""
+
+    @classmethod
+    def of(cls, name: str, samples: Iterable[float], labels: Iterable[str] = ()) -> Figure:
+        """A figure from its samples. Raises ValueError for none, or for labels that do not fit."""
+        kept, words = tuple(float(sample) for sample in samples), tuple(labels)
+        if words and len(words) != len(kept):
+            raise ValueError(f"{name} has {len(kept)} samples and {len(words)} labels")
+        p50, p90, p99 = (percentile(kept, q) for q in (50, 90, 99))
+        return cls(name, kept, p50, p90, p99, words)
+
+
+@dataclass(frozen=True)
+class Where:
+    """The machine, without its name."""
+
+    cpu: str
+    arithmetic: tuple[str, ...]
+    """Those vector extensions of the CPU that decide the speed of a network."""
+    cores: int
+    """CPUs that this process may use."""
+    threads: int | None
+    """Threads that the engine was given; None where that has no meaning."""
+    gpu: str | None
+    """Name and driver of each GPU, or None."""
+    os: str
+    python: str
+    versions: Mapping[str, str]
+    """Installed packages that matter."""
+    load: float | None
+    """The machine's load average over the minute before; well above 0 means a busy machine."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The source that was measured."""
+
+    sha: str
+    """Full hash, or "unknown" outside git."""
+    dirty: bool | None
+    """Whether files differed from it (results aside); None where that is unknown."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One measurement."""
+
+    what: What
+    how: How
+    figures: tuple[Figure, ...]
+    where: Where
+    when: str
+    """UTC, ISO 8601."""
+    commit: Commit
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """Single numbers and words that have no samples: counts, ratios, peaks."""
+    published: Mapping[str, Value] = field(default_factory=dict)
+    """What the paper prints for the same thing, on its own machine."""
+
+    def figure(self, name: str) -> Figure:
+        """The figure called `name`. Raises KeyError that names those there are."""
+        for figure in self.figures:
+            if figure.name == name:
+                return figure
+        raise KeyError(f"no figure {name!r}, only {[figure.name for figure in self.figures]}")
+
+
+def percentile(samples: Sequence[float], q: float) -> float:
+    """The `q`-th percentile, q in [0, 100], by PERCENTILE_METHOD."""
+    if not samples:
+        raise ValueError("a percentile needs at least one sample")
+    return float(np.percentile(np.asarray(samples, dtype=np.float64), q, method="linear"))
+
+
+def record(
+    what: What,
+    how: How,
+    *,
+    figures: Iterable[Figure] = (),
+    values: Mapping[str, Value] | None = None,
+    published: Mapping[str, Value] | None = None,
+    where: Where | None = None,
+    commit: Commit | None = None,
+) -> Record:
+    """A record stamped with now, and with this machine and commit where none are given."""
+    return Record(
+        what,
+        how,
+        tuple(figures),
+        where or here(),
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit or commit_of(PROJECT),
+        dict(values or {}),
+        dict(published or {}),
+    )
+
+
+def here(threads: int | None = None) -> Where:
+    """This machine, now."""
+    name, arithmetic = _cpu()
+    try:
+        load = round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):  # Windows has none
+        load = None
+    return Where(
+        cpu=name,
+        arithmetic=arithmetic,
+        cores=usable_cores(),
+        threads=threads,
+        gpu=_gpu(),
+        os=_os(),
+        python=platform.python_version(),
+        versions=_versions(),
+        load=load,
+    )
+
+
+def usable_cores() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_slug() -> str:
+    """The CPU's name as part of a file name: "amd-epyc"."""
+    return re.sub(r"[^a-z0-9]+", "-", _cpu()[0].lower()).strip("-") or "cpu"
+
+
+def commit_of(folder: Path) -> Commit:
+    """The commit checked out in `folder`; unknown where that is no git work tree's root."""
+    top = _answer("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+    sha = _answer("git", "-C", str(folder), "rev-parse", "--verify", "HEAD")
+    if top is None or sha is None or Path(top).resolve() != folder.resolve():
+        return Commit("unknown", None)
+    status = _answer(
+        "git", "-C", str(folder), "status", "--porcelain", "--", ".", ":!benchmarks/results"
+    )
+    return Commit(sha, None if status is None else bool(status))
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError now rather than after the measurement where `path` cannot be written.
+
+    The folder of a path inside RESULTS is made; any other must be there.
+    """
+    if RESULTS in path.resolve().parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    with tempfile.NamedTemporaryFile(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent):
+        pass
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write `records` as JSON, whole or not at all.
+
+    Raises ValueError for a figure that is not finite (JSON has no such numbers) and OSError where
+    `path` cannot be written.
+    """
+    lines = []
+    for entry in records:
+        try:
+            lines.append(json.dumps(dataclasses.asdict(entry), allow_nan=False, ensure_ascii=False))
+        except ValueError as error:
+            raise ValueError(f"{entry.what} has a figure that is no finite number") from error
+    head = f'"schema": {json.dumps(SCHEMA)},\n"percentiles": {json.dumps(PERCENTILE_METHOD)},\n'
+    text = "{\n" + head + '"records": [\n' + ",\n".join(lines) + "\n]\n}\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `write_records` wrote.
+
+    Raises FileNotFoundError, and ValueError for a file of another kind or another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no benchmark results {path}") from error
+    except ValueError as error:  # of JSON or of UTF-8
+        raise ValueError(f"{path} is no whole JSON file: {error}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(f"{path} has the schema {schema!r}, not {SCHEMA!r}: measure again")
+    try:
+        return [_record_from(entry) for entry in content["records"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} holds a record that is not whole: {error!r}") from error
+
+
+def _record_from(entry: dict[str, Any]) -> Record:
+    size = entry["what"]["size_hw"]
+    return Record(
+        what=What(**{**entry["what"], "size_hw": None if size is None else (size[0], size[1])}),
+        how=How(**entry["how"]),
+        figures=tuple(
+            Figure(
+                **{
+                    **figure,
+                    "samples": tuple(figure["samples"]),
+                    "labels": tuple(figure["labels"]),
+                }
+            )
+            for figure in entry["figures"]
+        ),
+        where=Where(**{**entry["where"], "arithmetic": tuple(entry["where"]["arithmetic"])}),
+        when=entry["when"],
+        commit=Commit(**entry["commit"]),
+        values=entry["values"],
+        published=entry["published"],
+    )
+
+
+def _answer(*command: str) -> str | None:
+    """What a command prints, or None where it is not there or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """Name of the CPU, and those of _ARITHMETIC that it has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    present = set(flags.group(1).split()) if flags else set()
+    shown = name.group(1).strip() if name else _cpu_outside_cpuinfo()
+    return shown, tuple(flag for flag in _ARITHMETIC if flag in present)
+
+
+def _cpu_outside_cpuinfo() -> str:
+    """The CPU's name on systems whose /proc/cpuinfo has none (ARM, macOS, Windows)."""
+    listed = re.search(r"^Model name:\s*(.+)$", _answer("lscpu") or "", re.MULTILINE)
+    if listed:
+        return listed.group(1).strip()
+    apple = _answer("sysctl", "-n", "machdep.cpu.brand_string")
+    return apple or platform.processor() or platform.machine() or "unknown"
+
+
+def _os() -> str:
+    """System, kernel's first two numbers, machine, distribution."""
+    release = ".".join(platform.release().split(".")[:2])
+    try:
+        distribution = f", {platform.freedesktop_os_release()['PRETTY_NAME']}"
+    except (OSError, KeyError):  # macOS and Windows have none
+        distribution = ""
+    return f"{platform.system()} {release} {platform.machine()}{distribution}"
+
+
+def _gpu() -> str | None:
+    query = _answer("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    return "; ".join(query.splitlines()) if query else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
