@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 bench: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py
-	$(BIN)/python benchmarks/fps.py --dataset B100
+	$(BIN)/python benchmarks/fps.py --dataset B100 --models gidrn,imdn,rfdn_l
 
 test: lint
 	$(BIN)/python -m pytest

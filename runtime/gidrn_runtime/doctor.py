@@ -98,7 +98,8 @@ def describe_model(model: dict[str, Any]) -> str:
         f"{model['name']} ({size}): scale {model['scale']}, {model['precision']}, "
         f"attention {metadata.get('attention', 'unknown')}, "
         f"context {metadata.get('context', 'unknown')}, format {metadata['format']}, "
-        f"weights sha256 {metadata.get('weights_sha256', 'unknown')[:16]}"
+        f"weights {metadata.get('weights', 'unknown')} "
+        f"(sha256 {metadata.get('weights_sha256', '')[:16] or 'none'})"
     )
 
 

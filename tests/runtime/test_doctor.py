@@ -32,7 +32,7 @@ def test_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:
         f"ort-cpu: available, version {onnxruntime.__version__}",
         f"NumPy {np.__version__}",
         "gidrn_x4 (0.0 MiB): scale 4, fp32",
-        "weights sha256 0000000000000000",
+        "weights shipped (sha256 0000000000000000)",
         "ort-cpu: enlarged 16x24 in",
         "verdict: ready",
     ):
