@@ -153,4 +153,4 @@ class CropStore:
         x = x + (left * factor).view(-1, 1, 1)
         start = (self.starts * factor**2)[photo].view(-1, 1, 1)
         at = start + y * (self.widths * factor)[photo].view(-1, 1, 1) + x
-        return pixels[at].permute(0, 3, 1, 2).float().div_(255)
+        return pixels[at].permute(0, 3, 1, 2).contiguous().float().div_(255)

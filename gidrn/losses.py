@@ -13,7 +13,10 @@ class HighPass(nn.Module):
     """Gaussian high-pass filter, H_hp(I) = I - Gaussian(I): (N, C, H, W) -> the same shape.
 
     The paper names neither size nor sigma. The border repeats the edge pixels, so a flat image has
-    no high frequencies anywhere. H and W are at least `kernel_size // 2`.
+    no high frequencies anywhere.
+
+    The Gaussian is separable and linear, so on training crops it is two matrix products, several
+    times faster on a CPU than a convolution with so few channels.
     """
 
     def __init__(self, kernel_size: int = 5, sigma: float = 1.0) -> None:
@@ -27,12 +30,18 @@ class HighPass(nn.Module):
         self.taps: Tensor
         self.register_buffer("taps", (taps / taps.sum()).float(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def blur(self, length: int) -> Tensor:
+        """The Gaussian along an axis of `length` pixels as a matrix (length, length)."""
         reach = self.taps.numel() // 2
-        low = F.pad(x, (reach, reach, reach, reach), mode="replicate").flatten(0, 1).unsqueeze(1)
-        low = F.conv2d(low, self.taps.view(1, 1, 1, -1))  # along W, each channel by itself
-        low = F.conv2d(low, self.taps.view(1, 1, -1, 1))  # along H
-        return x - low.view_as(x)
+        to = torch.arange(length, device=self.taps.device).view(-1, 1)
+        offset = torch.arange(-reach, reach + 1, device=self.taps.device)
+        source = (to + offset).clamp(0, length - 1)  # beyond the border, the edge pixel
+        matrix = self.taps.new_zeros(length, length)
+        return matrix.scatter_add_(1, source, self.taps.expand(length, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = self.blur(x.shape[2]) @ x @ self.blur(x.shape[3]).transpose(0, 1)
+        return x - low
 
 
 class HighFrequencyLoss(nn.Module):

@@ -71,7 +71,9 @@ def begin(recipe: Recipe, device: str) -> Run:
         recipe,
         network,
         copy.deepcopy(network).eval().requires_grad_(False),
-        torch.optim.Adam(trained, recipe.learning_rate, recipe.adam_betas, recipe.adam_epsilon),
+        torch.optim.Adam(
+            trained, recipe.learning_rate, recipe.adam_betas, recipe.adam_epsilon, fused=True
+        ),
         torch.Generator(device).manual_seed(recipe.seed),
     )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -11,14 +13,24 @@ import torch
 torch.set_num_threads(1)  # small tensors: more threads are slower, far slower on a busy machine
 
 
+def _missing(reason: str) -> NoReturn:
+    """Skip for want of data; fail where GIDRN_REQUIRE_DATA says that it must be there."""
+    if os.environ.get("GIDRN_REQUIRE_DATA"):
+        pytest.fail(f"{reason}, and GIDRN_REQUIRE_DATA is set")
+    pytest.skip(reason)
+
+
 def _root(variable: str, holds: str) -> Path:
     value = os.environ.get(variable)
     if value and Path(value).is_dir():
         return Path(value)
-    reason = f"{variable} names no folder with {holds}"
-    if os.environ.get("GIDRN_REQUIRE_DATA"):
-        pytest.fail(f"{reason}, and GIDRN_REQUIRE_DATA is set")
-    pytest.skip(reason)
+    _missing(f"{variable} names no folder with {holds}")
+
+
+@pytest.fixture(scope="session")
+def missing_data() -> Callable[[str], NoReturn]:
+    """Called with a reason: skips the test, or fails it where the data must be there."""
+    return _missing
 
 
 @pytest.fixture(scope="session")
