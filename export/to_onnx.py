@@ -25,7 +25,9 @@ from export.proof import Deviation
 from export.rewrites import attention, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention, Curve
 from gidrn import checkpoints, command_line, zoo
+from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
+from gidrn.resize import downscale
 from gidrn_runtime import Upscaler
 
 OPSETS = (17, 18)
@@ -187,7 +189,9 @@ def export(
     network = network.eval()
     with replacing(path) as temporary:
         if has_attention(network):
-            loud = exaggerate(network, on[0].image)
+            # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
+            photo = to_tensor(downscale(proof.read_photos()[0], labels.scale))
+            loud = exaggerate(network, photo)
             exaggerated, _, _ = _write(loud, temporary, labels, how, opset, size_hw, on, "pooling")
         else:
             exaggerated = []

@@ -6,16 +6,18 @@ Pickled checkpoints (.pth, .pt) load only as plain tensors (`weights_only=True`)
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gidrn.files import replacing
+
+TRAINING_FORMAT = "gidrn-checkpoint/1"
+"""What a checkpoint of `gidrn.train` says under the key "format"."""
 
 
 def sha256(path: Path) -> str:
@@ -26,8 +28,9 @@ def sha256(path: Path) -> str:
 def save_weights(weights: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
     """Write named tensors as safetensors, whole or not at all."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+    data = save(tensors, metadata=dict(metadata))
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(metadata))
+        temporary.write_bytes(data)  # an OSError on a full disk, which save_file does not give
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -39,8 +42,9 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors, .pth or .pt file, on the CPU.
 
-    Raises FileNotFoundError, and ValueError for a file that is empty, cut short, of another kind,
-    or a pickle that wants to run code.
+    Of a checkpoint of `gidrn.train` these are the averaged weights. Raises FileNotFoundError, and
+    ValueError for a file that is empty, cut short, of another kind, or a pickle that wants to run
+    code.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
@@ -54,18 +58,26 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     if path.suffix not in {".pth", ".pt"}:
         raise ValueError(f"weights are .safetensors, .pth or .pt files, not {path.name}")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors and is not loaded, since that would run its code; "
-            "open it where you trust it and save its state dict alone"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is no whole PyTorch checkpoint: {error}") from error
+    loaded = load_pickle(path, "cpu")
+    if isinstance(loaded, dict) and loaded.get("format") == TRAINING_FORMAT:
+        loaded = loaded["average"]
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ValueError(f"{path} is not a state dict (names to tensors): it is {type(loaded)}")
     return loaded
+
+
+def load_pickle(path: Path, device: str) -> object:
+    """What `torch.save` wrote, as plain data and tensors. Raises ValueError in one line."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch.load fails in many ways on a file that is none of its own
+        if "Unsupported global" in str(error):
+            raise ValueError(
+                f"{path} holds more than tensors and is not loaded, since that would run its code; "
+                "open it where you trust it and save its state dict alone"
+            ) from error
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"{path} is no whole PyTorch checkpoint: {cause}") from error
 
 
 def fill(network: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:

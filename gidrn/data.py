@@ -76,17 +76,20 @@ def load_photos(
     return photos, faults
 
 
+def digest(photo: Photo) -> str:
+    """Hex digest of a photo's pixels."""
+    return hashlib.sha256(photo.high.tobytes()).hexdigest()
+
+
 def hold_out(photos: Sequence[Photo], count: int) -> tuple[list[Photo], list[Photo]]:
     """Split into photos to train on and `count` to validate on.
 
     The choice depends on the photos' pixels alone, not on names or order, so that runs on the same
-    photos keep the same ones apart. Raises ValueError where nothing would be left to train on.
+    photos keep the same ones apart; of photos with equal pixels one is taken. Raises ValueError
+    where nothing would be left to train on.
     """
-
-    def key(photo: Photo) -> bytes:
-        return hashlib.sha256(photo.high.tobytes()).digest()
-
-    fit = sorted((p for p in photos if min(p.high.shape[:2]) >= HELD_OUT_SIDE), key=key)
+    photos = list({digest(photo): photo for photo in photos}.values())
+    fit = sorted((p for p in photos if min(p.high.shape[:2]) >= HELD_OUT_SIDE), key=digest)
     apart = fit[:count]
     if len(apart) < count or len(apart) == len(photos):
         raise ValueError(

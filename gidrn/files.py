@@ -14,12 +14,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends without an error.
 
     An error or Ctrl-C inside removes the temporary file and leaves whatever stood at `path`.
-    Raises OSError, before the block runs, where the folder is missing or cannot be written.
+    Raises OSError, before the block runs, where the folder is missing or cannot be written, and
+    where `path` is a folder, a device or anything else that is no regular file.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file():
+        raise OSError(f"cannot write {path}: it is no regular file")
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

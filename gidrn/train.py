@@ -2,14 +2,15 @@
 
 Plain loop, one process a device; `torchrun --nproc-per-node 2 -m gidrn.train ...` for several. A
 run's folder holds `recipe.json`, `log.jsonl`, `last.pt` (all that a resumed run needs to take the
-identical next step) and `best.safetensors` (the averaged weights that scored best on the photos
-held out).
+identical next step, on the same machine with as many CPU threads) and `best.safetensors` (the
+averaged weights that scored best on the photos held out).
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -30,13 +31,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gidrn import checkpoints, command_line, recipes, zoo
-from gidrn.data import CropStore, Photo, find_photos, hold_out, load_photos
+from gidrn.data import CropStore, Photo, digest, find_photos, hold_out, load_photos
 from gidrn.evaluation import mean_psnr
 from gidrn.files import replacing
 from gidrn.losses import HighFrequencyLoss
 from gidrn.recipes import Recipe, learning_rate_at
 
-FORMAT = "gidrn-checkpoint/1"
+REPEATED_SIGNAL_SECONDS = 2.0
+"""A second stop signal sooner than this after the first is the same wish, forwarded twice."""
 
 
 class DivergedError(ValueError):
@@ -54,18 +56,24 @@ class Run:
     optimizer: torch.optim.Adam
     generator: torch.Generator
     """Draws the crops."""
+    channels_last: bool = False
+    """Whether weights and feature maps are in channels-last order."""
+    held_out: tuple[str, ...] = ()
+    """Digests of the photos held out, sorted; a resumed run keeps the same ones apart."""
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
-    """Time spent in steps, over all resumptions."""
+    """Time spent in steps, validation and saving, over all resumptions."""
     best_psnr: float = -math.inf
     """Best score on the photos held out, dB."""
 
 
-def begin(recipe: Recipe, device: str) -> Run:
+def begin(recipe: Recipe, device: str, *, channels_last: bool = False) -> Run:
     """A run at step 0 with fresh weights."""
     torch.manual_seed(recipe.seed)
     network = zoo.create(recipe.network, recipe.scale).to(device)
+    if channels_last:  # before Adam's moments, which take over their weights' order
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in network.parameters() if p.requires_grad]
     return Run(
         recipe,
@@ -75,6 +83,7 @@ def begin(recipe: Recipe, device: str) -> Run:
             trained, recipe.learning_rate, recipe.adam_betas, recipe.adam_epsilon, fused=True
         ),
         torch.Generator(device).manual_seed(recipe.seed),
+        channels_last,
     )
 
 
@@ -84,39 +93,55 @@ def save(run: Run, path: Path) -> None:
         raise DivergedError(
             f"weights are no longer finite at step {run.step}; {path} is from before"
         )
+    data = io.BytesIO()  # written below, so that a full disk is an OSError as everywhere
+    torch.save(
+        {
+            "format": checkpoints.TRAINING_FORMAT,
+            "recipe": dataclasses.asdict(run.recipe),
+            "device": run.generator.device.type,
+            "channels_last": run.channels_last,
+            "held_out": list(run.held_out),
+            "network": run.network.state_dict(),
+            "average": run.average.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+            "generator": run.generator.get_state(),
+            "step": run.step,
+            "seconds": run.seconds,
+            "best_psnr": run.best_psnr,
+        },
+        data,
+    )
     with replacing(path) as temporary:
-        torch.save(
-            {
-                "format": FORMAT,
-                "recipe": dataclasses.asdict(run.recipe),
-                "network": run.network.state_dict(),
-                "average": run.average.state_dict(),
-                "optimizer": run.optimizer.state_dict(),
-                "generator": run.generator.get_state(),
-                "step": run.step,
-                "seconds": run.seconds,
-                "best_psnr": run.best_psnr,
-            },
-            temporary,
-        )
+        temporary.write_bytes(data.getbuffer())
 
 
 def resume(path: Path, device: str) -> Run:
     """The run that `save` wrote. Raises FileNotFoundError, or ValueError for any other file."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}: --resume takes a run folder with last.pt")
+    saved: Any = checkpoints.load_pickle(path, device)
+    if not isinstance(saved, dict) or saved.get("format") != checkpoints.TRAINING_FORMAT:
+        raise ValueError(f"{path} is no checkpoint of gidrn.train")
+    if saved["device"] != torch.device(device).type:
+        raise ValueError(
+            f"{path} is of a run on {saved['device']}, and its next step cannot be taken on "
+            f"{device}: start a new run with --init-from, which takes its weights"
+        )
     try:
-        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch.load fails in many ways on a file that is cut short
-        raise ValueError(f"{path} is no whole checkpoint: {error}") from error
-    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
-        raise ValueError(f"{path} is no checkpoint of gidrn.train ({FORMAT})")
-    run = begin(recipes.from_dict(saved["recipe"]), device)
-    run.network.load_state_dict(saved["network"])
-    run.average.load_state_dict(saved["average"])
-    run.optimizer.load_state_dict(saved["optimizer"])
-    run.generator.set_state(saved["generator"].cpu())
-    run.step, run.seconds, run.best_psnr = saved["step"], saved["seconds"], saved["best_psnr"]
+        run = begin(
+            recipes.from_dict(saved["recipe"]), device, channels_last=saved["channels_last"]
+        )
+        run.network.load_state_dict(saved["network"])
+        run.average.load_state_dict(saved["average"])
+        run.optimizer.load_state_dict(saved["optimizer"])
+        run.generator.set_state(saved["generator"].cpu())
+        run.held_out = tuple(saved["held_out"])
+        run.step, run.seconds, run.best_psnr = (
+            saved[key] for key in ("step", "seconds", "best_psnr")
+        )
+    except (KeyError, RuntimeError) as error:  # of another version of the networks or this file
+        cause = str(error).strip().splitlines()[0]
+        raise ValueError(f"{path} does not fit this version of the project: {cause}") from error
     return run
 
 
@@ -221,10 +246,13 @@ def stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
+    first = math.inf
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        nonlocal first
+        if asked.is_set() and time.monotonic() - first > REPEATED_SIGNAL_SECONDS:
             raise KeyboardInterrupt
+        first = min(first, time.monotonic())
         asked.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -308,9 +336,9 @@ def train(
                 clock = time.monotonic() if counted == 0 else clock
             if first and (run.step % recipe.save_every == 0 or last):
                 save(run, out / "last.pt")
-    run.seconds = started_with + time.monotonic() - began
-    if first:
-        save(run, out / "last.pt")
+        run.seconds = started_with + time.monotonic() - began
+        if first:
+            save(run, out / "last.pt")
     return run.step >= recipe.steps
 
 
@@ -326,36 +354,61 @@ def choose_device(wanted: str) -> str:
     """ "auto" is CUDA where it works and the CPU elsewhere; a named device must be there."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
+        raise ValueError(f"--device is auto, cpu, cuda or such as cuda:1, not {wanted}")
+    if wanted == "cpu":
+        return wanted
+    if not torch.cuda.is_available():
         raise ValueError(
             f"--device {wanted}: PyTorch {torch.__version__} sees no CUDA device here; "
             "check the driver, or take --device cpu"
         )
-    if wanted.split(":")[0] not in {"cpu", "cuda"}:
-        raise ValueError(f"--device is auto, cpu or cuda, not {wanted}")
+    there = torch.cuda.device_count()
+    if ":" in wanted and int(wanted.split(":")[1]) >= there:
+        raise ValueError(f"--device {wanted}: there are {there} CUDA devices, counted from 0")
     return wanted
+
+
+def own_device(wanted: str) -> str:
+    """This process's device: under `torchrun` each has the GPU of its local rank."""
+    local_rank = os.environ.get("LOCAL_RANK")
+    if local_rank is None or not choose_device(wanted).startswith("cuda"):
+        return choose_device(wanted)
+    if ":" in wanted:
+        raise ValueError(
+            f"--device {wanted} under torchrun: leave the number out, each has its own"
+        )
+    device = choose_device(f"cuda:{local_rank}")
+    torch.cuda.set_device(device)
+    return device
 
 
 def open_run(
     recipe: str | None,
     steps: int | None,
+    autocast: Literal["none", "bf16"] | None,
     resume_from: Path | None,
     init_from: Path | None,
     device: str,
+    channels_last: bool,
 ) -> Run:
     """A resumed run, or a new one from fresh weights or those of `init_from`."""
     if resume_from is not None:
-        if recipe or steps or init_from:
+        if channels_last or any(
+            given is not None for given in (recipe, steps, autocast, init_from)
+        ):
             raise ValueError(
-                "--resume goes on with the run's own recipe and length: leave out --recipe, "
-                "--steps and --init-from, or start anew with --init-from"
+                "--resume goes on as the run began: leave out --recipe, --steps, --autocast, "
+                "--channels-last and --init-from, or start anew with --init-from"
             )
-        return resume(resume_from / "last.pt" if resume_from.is_dir() else resume_from, device)
+        return resume(resume_from, device)
     chosen = recipes.find(recipe or "quick_x4")
     if steps is not None:
         warmup = min(chosen.warmup_steps, max(steps - 1, 0))
         chosen = dataclasses.replace(chosen, steps=steps, warmup_steps=warmup)
-    run = begin(chosen, device)
+    if autocast is not None:
+        chosen = dataclasses.replace(chosen, autocast=autocast)
+    run = begin(chosen, device, channels_last=channels_last)
     if init_from is not None:
         weights = checkpoints.read_weights(init_from)
         checkpoints.fill(run.network, weights, source=str(init_from))
@@ -363,16 +416,33 @@ def open_run(
     return run
 
 
+def run_folder(out: Path | None, resume_from: Path | None) -> tuple[Path, Path | None]:
+    """Where the run lives, and the checkpoint to go on from.
+
+    A resumed run stays in its folder. Raises ValueError where another run would be written over.
+    """
+    if resume_from is None:
+        folder = out or Path("runs/latest")
+        if (folder / "last.pt").exists():
+            raise ValueError(f"{folder} holds a run: --resume {folder}, or another --out")
+        return folder, None
+    checkpoint = resume_from / "last.pt" if resume_from.is_dir() else resume_from
+    if out is not None and out.resolve() != checkpoint.parent.resolve():
+        raise ValueError(f"a resumed run stays in its folder, {checkpoint.parent}: leave out --out")
+    return checkpoint.parent, checkpoint
+
+
 def main(
     *,
     data: tuple[Path, ...],
-    out: Path = Path("runs/latest"),
+    out: Path | None = None,
     recipe: str | None = None,
     steps: int | None = None,
     time_limit: str | None = None,
     resume: Path | None = None,
     init_from: Path | None = None,
     device: str = "auto",
+    autocast: Literal["none", "bf16"] | None = None,
     compile: bool = False,  # noqa: A002 (the flag's name)
     channels_last: bool = False,
     strict: bool = False,
@@ -381,7 +451,8 @@ def main(
 
     Args:
         data: One or more folders of photos (searched through), such as DIV2K_train_HR.
-        out: Folder of the run: recipe.json, log.jsonl, last.pt, best.safetensors.
+        out: Folder of a new run: recipe.json, log.jsonl, last.pt, best.safetensors. Without it,
+            runs/latest. A resumed run stays in its folder.
         recipe: A name: paper_x2, paper_x3, paper_x4, quick_x2, quick_x3, quick_x4, smoke.
             Without it, quick_x4.
         steps: Length of a new run, in place of the recipe's; its schedule spans exactly these.
@@ -389,44 +460,56 @@ def main(
         resume: Run folder or checkpoint to go on with, to the identical next step.
         init_from: Weights to start a new run from (a warm restart).
         device: auto, cpu, cuda or cuda:1.
+        autocast: In place of the recipe's: bf16 is faster where the device computes in it (GPUs,
+            CPUs with AVX-512 BF16 or AMX) and slower elsewhere.
         compile: Compile the network with torch.compile: slow to start, faster after.
         channels_last: Keep feature maps in channels-last order.
         strict: Refuse data folders with bad or too small files instead of leaving those out.
     """
-    chosen = choose_device(device)
-    if chosen == "cuda" and "LOCAL_RANK" in os.environ:
-        chosen = f"cuda:{os.environ['LOCAL_RANK']}"
+    own = own_device(device)
     limit = math.inf if time_limit is None else parse_duration(time_limit)
-    if resume is None and (out / "last.pt").exists():
-        raise ValueError(f"{out} holds a run already: --resume {out}, or another --out")
-    with join_world(chosen) as world:
-        run = open_run(recipe, steps, resume, init_from, chosen)
+    folder, checkpoint = run_folder(out, resume)
+    with join_world(own) as world:
+        run = open_run(recipe, steps, autocast, checkpoint, init_from, own, channels_last)
         rule = run.recipe
-        print(f"{rule.network} x{rule.scale} on {chosen}: step {run.step} of {rule.steps}")
+        tell: Callable[[str], None] = print if world.rank == 0 else (lambda text: None)
+        tell(f"{rule.network} x{rule.scale} on {own}: step {run.step} of {rule.steps}")
         photos, faults = load_photos(
             find_photos(data), rule.scale, least_side=rule.patch * rule.scale, strict=strict
         )
         for fault in faults:
-            print(f"left out: {fault}")
+            tell(f"left out: {fault}")
         training, held_out = hold_out(photos, rule.held_out)
+        keep_apart(run, held_out)
         pixels = sum(p.high.shape[0] * p.high.shape[1] for p in training)
-        print(
-            f"{len(training)} photos to train on ({pixels / 1e6:.1f} Mpixel), held out: "
-            + ", ".join(sorted(photo.name for photo in held_out))
-        )
-        store = CropStore(training, rule.scale, rule.patch, chosen)
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / "recipe.json") as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(rule), indent=2) + "\n")
-        if channels_last:
-            run.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        names = ", ".join(sorted(photo.name for photo in held_out))
+        tell(f"{len(training)} photos to train on ({pixels / 1e6:.1f} Mpixel); held out: {names}")
+        store = CropStore(training, rule.scale, rule.patch, own)
+        if world.rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / "recipe.json") as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(rule), indent=2) + "\n")
         forward: Any = DistributedDataParallel(run.network) if world.size > 1 else run.network
         if compile:
             forward = torch.compile(forward)
-        done = train(run, store, held_out, out, forward=forward, world=world, time_limit=limit)
-        state = "done" if done else f"stopped; go on with --resume {out}"
-        print(f"step {run.step} of {rule.steps}, best {run.best_psnr:.3f} dB held out: {state}")
+        done = train(run, store, held_out, folder, forward=forward, world=world, time_limit=limit)
+        state = "done" if done else f"stopped; go on with --resume {folder}"
+        tell(f"step {run.step} of {rule.steps}, best {run.best_psnr:.3f} dB held out: {state}")
     return 0
+
+
+def keep_apart(run: Run, held_out: list[Photo]) -> None:
+    """Note which photos are held out. Raises ValueError where a resumed run had others.
+
+    Then photos that it trained on would now judge it.
+    """
+    digests = tuple(sorted(digest(photo) for photo in held_out))
+    if run.held_out and run.held_out != digests:
+        raise ValueError(
+            "the photos held out are others than when this run began: give --data the same "
+            "folders, or start a new run with --init-from"
+        )
+    run.held_out = digests
 
 
 if __name__ == "__main__":

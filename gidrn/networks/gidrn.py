@@ -42,9 +42,21 @@ class GIDRNConfig:
     """ANRB's pyramid; () keeps all points (Table 2)."""
 
     def __post_init__(self) -> None:
-        if self.group_width is not None and self.channels % self.group_width:
+        if self.group_width is not None and (
+            self.group_width < 1 or self.channels % self.group_width
+        ):
             raise ValueError(
                 f"group_width must divide channels={self.channels}, and {self.group_width} does not"
+            )
+        if not 0 < self.attention_reduction <= self.channels:
+            raise ValueError(
+                f"attention_reduction is between 1 and channels={self.channels}, "
+                f"not {self.attention_reduction}"
+            )
+        if self.groups_of_blocks < 1 or self.blocks_per_group < 1:
+            raise ValueError(
+                "groups_of_blocks and blocks_per_group are at least 1, "
+                f"not {self.groups_of_blocks} and {self.blocks_per_group}"
             )
         if any(size < 1 for size in self.pool_sizes):
             raise ValueError(f"pool_sizes are positive integers, not {self.pool_sizes}")

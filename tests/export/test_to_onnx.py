@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -19,7 +20,12 @@ from export.exaggeration import exaggerate
 from export.rewrites.attention import Attention
 from export.rewrites.pyramid_pooling import PyramidPooling
 from export.to_onnx import Labels
+from gidrn import checkpoints, zoo
+from gidrn.networks.edsr import EDSRConfig
 from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.networks.imdn import IMDNConfig
+from gidrn.networks.rcan import RCANConfig
+from gidrn.networks.rfdn import RFDNConfig
 from gidrn_runtime import Upscaler
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,15 +141,47 @@ def test_the_real_network_stays_under_400_nodes() -> None:
     assert not kinds & {"If", "Loop", "Scan", "AveragePool"}
 
 
-@pytest.mark.parametrize("name", ["imdn", "rfdn_l"])
-def test_rivals_export_too(name: str, tmp_path: Path) -> None:
+RIVALS: dict[str, object] = {
+    "idrn": dataclasses.replace(TINY, group_width=None),
+    "rfdn": RFDNConfig(channels=16, blocks=2),
+    "imdn": IMDNConfig(blocks=2),
+    "edsr": EDSRConfig(channels=16, blocks=2),
+    "rcan": RCANConfig(channels=16, groups=2, blocks=2, attention_reduction=4),
+}
+"""Every kind of network, as small as shows its parts."""
+
+
+@pytest.mark.parametrize("name", sorted(RIVALS))
+def test_every_kind_of_network_exports(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / f"{name}.onnx"
-    labels = Labels(name, 2, "random", "", "global")
-    result = to_onnx.export(gidrn.create(name, 2), path, labels, photos=[proof.read_photos()[1]])
-    assert result.exaggerated == []
-    assert result.curve is None
+    labels = Labels(name, 3, "random", "", "global")
+    network = gidrn.create(name, 3, config=RIVALS[name])
+    result = to_onnx.export(network, path, labels, photos=[proof.read_photos()[1]])
+    assert bool(result.exaggerated) == (name == "idrn")
+    assert (result.curve is not None) == (name == "idrn")
     assert path.is_file()
+
+
+def test_the_command_exports_proves_and_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = zoo.NETWORKS["gidrn"]
+    monkeypatch.setitem(zoo.NETWORKS, "gidrn", dataclasses.replace(entry, config=TINY))
+    weights, out = tmp_path / "mine.safetensors", tmp_path / "mine.onnx"
+    checkpoints.save_weights(tiny().state_dict(), weights, metadata={})
+    assert to_onnx.main(scale=2, weights=weights, out=out, size="10x14", attention="exact") == 0
+    said = capsys.readouterr().out
+    assert "gidrn x2" in said
+    assert "weights mine.safetensors" in said
+    assert said.count("10x14") == 4  # a photo, black, white and noise
+    metadata = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert metadata["weights_sha256"] == checkpoints.sha256(weights)
+
+
+def test_a_single_pixel_can_be_the_fixed_size(tmp_path: Path) -> None:
+    result = to_onnx.export(tiny(), tmp_path / "one.onnx", LABELS, size_hw=(1, 1))
+    assert all(deviation.within_limit for deviation in result.exaggerated)
 
 
 BAD_COMMANDS = [

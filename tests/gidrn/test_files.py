@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_an_error_leaves_the_old_file_and_nothing_else(
         write_half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file"), replacing(pipe):
+        pytest.fail("the block must not run")
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize(("name", "message"), [("no/a.txt", "no folder"), ("", "is a folder")])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gidrn import checkpoints, command_line, recipes, train, zoo
 from gidrn.data import CropStore, Photo
+from gidrn.losses import HighFrequencyLoss
 from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.recipes import Recipe
 from gidrn.resize import downscale
@@ -175,12 +176,101 @@ def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
         torch.testing.assert_close(averaged, torch.full_like(averaged, share))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no checkpoint at all"])
-def test_a_damaged_checkpoint_is_one_clear_error(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 cut short", b"no checkpoint at all", b"text that is none"]
+)
+def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="no whole checkpoint"):
+    with pytest.raises(ValueError, match="no whole PyTorch checkpoint") as caught:
         train.resume(path, "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "cuda"}, "start a new run with --init-from"),
+        ({"network": {}}, "does not fit this version"),
+        ({"step": None}, None),
+    ],
+)
+def test_a_checkpoint_that_cannot_go_on_here_says_why(
+    tmp_path: Path, change: dict[str, object], message: str | None
+) -> None:
+    path = tmp_path / "last.pt"
+    train.save(train.begin(RECIPE, "cpu"), path)
+    saved = torch.load(path, weights_only=True)
+    if message is None:
+        del saved["step"]
+        message = "does not fit this version"
+    else:
+        saved.update(change)
+    torch.save(saved, path)
+    with pytest.raises(ValueError, match=message):
+        train.resume(path, "cpu")
+
+
+def test_a_full_disk_is_an_oserror_and_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train.begin(RECIPE, "cpu")
+    train.save(run, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            train.save(run, tmp_path / "last.pt")
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_checkpoint_gives_its_averaged_weights(tmp_path: Path) -> None:
+    run = train.begin(RECIPE, "cpu")
+    with torch.no_grad():
+        for parameter in run.average.parameters():
+            parameter.fill_(0.25)
+    train.save(run, tmp_path / "last.pt")
+    network = zoo.load("gidrn", 2, weights=tmp_path / "last.pt")
+    assert all(bool((p == 0.25).all()) for p in network.parameters())
+
+
+def test_channels_last_resumes_to_the_identical_step(tmp_path: Path) -> None:
+    whole = train.begin(RECIPE, "cpu", channels_last=True)
+    run_to_end(whole, tmp_path / "whole")
+    part = train.begin(RECIPE, "cpu", channels_last=True)
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    loss_of = HighFrequencyLoss()
+    for _ in range(3):
+        train.take_step(part, part.network, loss_of, *store.draw(2, part.generator))
+    train.save(part, tmp_path / "last.pt")
+    resumed = train.resume(tmp_path / "last.pt", "cpu")
+    assert resumed.channels_last
+    run_to_end(resumed, tmp_path / "parts")
+    assert same(resumed, whole)
+
+
+def test_a_step_in_bf16_learns_in_fp32_weights() -> None:
+    run = train.begin(dataclasses.replace(RECIPE, autocast="bf16"), "cpu")
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    before = [p.detach().clone() for p in run.network.parameters()]
+    loss = train.take_step(run, run.network, HighFrequencyLoss(), *store.draw(2, run.generator))
+    assert loss.dtype == torch.float32
+    after = list(run.network.parameters())
+    assert all(p.dtype == torch.float32 for p in after)
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_resumed_run_keeps_the_same_photos_apart() -> None:
+    run = train.begin(RECIPE, "cpu")
+    train.keep_apart(run, photos(2))
+    train.keep_apart(run, photos(2)[::-1])
+    with pytest.raises(ValueError, match="held out are others"):
+        train.keep_apart(run, photos(3)[1:])
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -207,8 +297,18 @@ def test_a_named_device_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train.choose_device("auto") == "cpu"
     with pytest.raises(ValueError, match="no CUDA device"):
         train.choose_device("cuda")
-    with pytest.raises(ValueError, match="auto, cpu or cuda"):
-        train.choose_device("tpu")
+    for wrong in ("tpu", "cuda:x", "cpu:0"):
+        with pytest.raises(ValueError, match="auto, cpu, cuda or such as cuda:1"):
+            train.choose_device(wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert train.choose_device("cuda:1") == "cuda:1"
+    with pytest.raises(ValueError, match="there are 2 CUDA devices"):
+        train.choose_device("cuda:2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert train.own_device("cpu") == "cpu"
+    with pytest.raises(ValueError, match="under torchrun"):
+        train.own_device("cuda:0")
 
 
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -229,10 +329,12 @@ def test_the_command_trains_refuses_to_overwrite_and_resumes(
     saved = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert recipes.from_dict(saved) == dataclasses.replace(recipes.find("smoke"), steps=3)
     assert command(*begin, monkeypatch=monkeypatch) == 2
-    assert "holds a run already" in capsys.readouterr().err
-    resume = ["--resume", out, "--data", str(SAMPLES), "--out", out]
+    assert "holds a run" in capsys.readouterr().err
+    resume = ["--resume", out, "--data", str(SAMPLES), "--device", "cpu"]
     assert command(*resume, "--steps", "9", monkeypatch=monkeypatch) == 2
     assert "leave out --recipe" in capsys.readouterr().err
+    assert command(*resume, "--out", str(tmp_path), monkeypatch=monkeypatch) == 2
+    assert "leave out --out" in capsys.readouterr().err
     assert command(*resume, monkeypatch=monkeypatch) == 0
     warm = ["--recipe", "smoke", "--data", str(SAMPLES), "--out", str(tmp_path / "warm")]
     weights = ["--init-from", str(tmp_path / "run" / "best.safetensors"), "--steps", "1"]
