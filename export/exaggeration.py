@@ -28,7 +28,7 @@ def has_attention(network: nn.Module) -> bool:
 def exaggerate(network: nn.Module, photo: Tensor, *, seed: int = 0) -> nn.Module:
     """A copy of `network` with ANRB weights that matter on `photo`, (1, 3, H, W) in [0, 1].
 
-    Queries get a standard deviation of 2 over the photo, pooled keys of 2 and pooled values of 1.
+    Queries, pooled keys and pooled values get a standard deviation of 1 over the photo.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
@@ -39,10 +39,10 @@ def exaggerate(network: nn.Module, photo: Tensor, *, seed: int = 0) -> nn.Module
         )
         before = network(photo)
         handle.remove()
-        for part, spread, pooled in (
-            (block.query, 2.0, False),
-            (block.key, 2.0, True),
-            (block.value, 1.0, True),
+        for part, pooled in (
+            (block.query, False),
+            (block.key, True),
+            (block.value, True),
         ):
             part.weight.copy_(torch.randn(part.weight.shape, generator=generator))
             assert part.bias is not None
@@ -50,7 +50,7 @@ def exaggerate(network: nn.Module, photo: Tensor, *, seed: int = 0) -> nn.Module
             out = part(seen[0])
             part.bias.copy_(-out.mean(dim=(0, 2, 3)))
             points = pyramid_pool(out, block.pool_sizes) if pooled else out
-            factor = spread / points.std().clamp_min(1e-6)
+            factor = 1 / points.std().clamp_min(1e-6)
             part.weight.mul_(factor)
             part.bias.mul_(factor)
         block.expand.weight.copy_(torch.randn(block.expand.weight.shape, generator=generator))

@@ -27,6 +27,10 @@ MOST_WORK = 1.5e11
 """Cases of more input pixels times parameters than this are left out, but for the first of
 `SIZES_HW`: EDSR with its 43 M would take minutes. Networks of G-IDRN's class run them all."""
 
+SMALL = 20_000
+"""Pixels of the cases on which the attention is studied for its own sake: small images spread
+pooled keys and values furthest, and large ones only take longer."""
+
 SAMPLES = Path(__file__).resolve().parents[1] / "gidrn" / "samples"
 
 
@@ -112,6 +116,11 @@ def affordable(network: nn.Module, on: Sequence[Case]) -> tuple[list[Case], list
 
     kept = [case for case in on if runs(case)] or list(on[:1])
     return kept, [case for case in on if case not in kept]
+
+
+def small(on: Sequence[Case]) -> list[Case]:
+    """The cases of at most `SMALL` pixels, or all where there are none."""
+    return [case for case in on if case.size_hw[0] * case.size_hw[1] <= SMALL] or list(on)
 
 
 @torch.inference_mode()

@@ -33,6 +33,10 @@ from gidrn_runtime import Upscaler
 OPSETS = (17, 18)
 """17 for TensorRT 8.5 to 8.6; 18 for everything newer."""
 
+EXAGGERATED_BUDGET_LEVELS = 0.5
+"""What interpolation may move a pixel by in the proof on an exaggerated attention, whose steep
+curve would otherwise want hundreds of thousands of knots; the proof's own limit is 1."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -64,13 +68,22 @@ class Exported:
 
 
 def rewritten(
-    network: nn.Module, how: Attention, on: Sequence[proof.Case]
+    network: nn.Module,
+    how: Attention,
+    on: Sequence[proof.Case],
+    *,
+    budget_levels: float = attention.BUDGET_LEVELS,
+    margin: float = attention.SPREAD_MARGIN,
 ) -> tuple[nn.Module, Curve | None]:
-    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one."""
+    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one.
+
+    `budget_levels` and `margin` choose the knots: see `attention.choose_knots`.
+    """
     network = copy.deepcopy(network).eval()
     curve = None
     if how == "curve" and has_attention(network):
-        curve = attention.choose_knots(network, [case.image for case in on])
+        images = [case.image for case in proof.small(on)]
+        curve = attention.choose_knots(network, images, budget_levels=budget_levels, margin=margin)
         knots = curve.knots
         attention.apply(network, lambda: attention.CurveAttention(knots))
     else:
@@ -187,39 +200,49 @@ def export(
     every = proof.cases(photos or proof.read_photos(), labels.scale, size_hw=size_hw)
     on, left_out = proof.affordable(network, every)
     network = network.eval()
+    form = _Form(how, opset, size_hw)
     with replacing(path) as temporary:
+        exaggerated: list[Deviation] = []
         if has_attention(network):
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
             photo = to_tensor(downscale(proof.read_photos()[0], labels.scale))
             loud = exaggerate(network, photo)
-            exaggerated, _, _ = _write(loud, temporary, labels, how, opset, size_hw, on, "pooling")
-        else:
-            exaggerated = []
-        found, nodes, curve = _write(network, temporary, labels, how, opset, size_hw, on, "proof")
+            changed, curve = rewritten(
+                loud, how, on, budget_levels=EXAGGERATED_BUDGET_LEVELS, margin=1
+            )
+            _write(changed, curve, temporary, labels, form)
+            exaggerated = _prove(loud, temporary, proof.small(on), "exaggerated attention")
+        changed, curve = rewritten(network, how, on)
+        nodes = _write(changed, curve, temporary, labels, form)
+        found = _prove(network, temporary, on, "proof")
     return Exported(path, nodes, curve, found, exaggerated, left_out)
 
 
-def _write(
-    network: nn.Module,
-    path: Path,
-    labels: Labels,
-    how: Attention,
-    opset: int,
-    size_hw: tuple[int, int] | None,
-    on: Sequence[proof.Case],
-    title: str,
-) -> tuple[list[Deviation], int, Curve | None]:
-    """Rewrite, trace, write and prove one set of weights; returns deviations, nodes and curve."""
-    changed, curve = rewritten(network, how, on)
-    model = to_model(changed, labels.scale, opset=opset, size_hw=size_hw)
-    label(model, labels, how, curve)
+@dataclass(frozen=True)
+class _Form:
+    """What a file is like beside its weights."""
+
+    how: Attention
+    opset: int
+    size_hw: tuple[int, int] | None
+
+
+def _write(changed: nn.Module, curve: Curve | None, path: Path, labels: Labels, form: _Form) -> int:
+    """Trace, label and write a rewritten network; returns its number of nodes."""
+    model = to_model(changed, labels.scale, opset=form.opset, size_hw=form.size_hw)
+    label(model, labels, form.how, curve)
     path.write_bytes(model.SerializeToString())
+    return len(model.graph.node)
+
+
+def _prove(network: nn.Module, path: Path, on: Sequence[proof.Case], title: str) -> list[Deviation]:
+    """Run the file as users run it, and compare. Raises proof.NotProvedError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
         with Upscaler(path, engine="ort-cpu") as upscale:
             found = proof.compare(network, upscale.run_tensor, on, title=title)
     proof.require(found, title=title)
-    return found, len(model.graph.node), curve
+    return found
 
 
 def report(result: Exported, labels: Labels, how: Attention) -> str:

@@ -6,6 +6,8 @@ Pickled checkpoints (.pth, .pt) load only as plain tensors (`weights_only=True`)
 from __future__ import annotations
 
 import hashlib
+import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,7 +73,8 @@ def load_pickle(path: Path, device: str) -> object:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch.load fails in many ways on a file that is none of its own
-        if "Unsupported global" in str(error):
+        more = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
+        if more or "Unsupported global" in str(error):
             raise ValueError(
                 f"{path} holds more than tensors and is not loaded, since that would run its code; "
                 "open it where you trust it and save its state dict alone"

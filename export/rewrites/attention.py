@@ -35,6 +35,8 @@ from gidrn.networks.anrb import ANRB, pyramid_pool
 Attention = Literal["exact", "curve"]
 
 LEAST_KNOTS, MOST_KNOTS = 64, 65_536
+BUDGET_LEVELS = 0.01
+"""What interpolation may move a pixel by, in 8-bit levels."""
 SPREAD_MARGIN = 2.0
 """Images may spread queries, keys and values this much further than those measured here."""
 
@@ -104,7 +106,7 @@ class Curve:
     knots: int
     bound_levels: float
     """Most that interpolation can move an output pixel, in 8-bit levels, on the images measured
-    and on others whose queries, keys and values spread up to `SPREAD_MARGIN` times as far."""
+    and on others whose queries, keys and values spread up to the margin's factor as far."""
 
 
 def gain(block: ANRB, fine: nn.Conv2d) -> float:
@@ -116,11 +118,16 @@ def gain(block: ANRB, fine: nn.Conv2d) -> float:
 
 @torch.no_grad()
 def choose_knots(
-    network: nn.Module, images: Iterable[Tensor], *, budget_levels: float = 0.01
+    network: nn.Module,
+    images: Iterable[Tensor],
+    *,
+    budget_levels: float = BUDGET_LEVELS,
+    margin: float = SPREAD_MARGIN,
 ) -> Curve:
     """Fewest knots (a power of two) whose computed error bound stays within `budget_levels`.
 
-    `images` are tensors (N, 3, H, W) on which the spread of queries, keys and values is measured.
+    `images` are tensors (N, 3, H, W) on which the spread of queries, keys and values is measured;
+    the bound holds for others that spread up to `margin` times as far.
     Raises RefusedError where more than `MOST_KNOTS` would be needed.
     """
     blocks = [part for part in network.modules() if isinstance(part, ANRB)]
@@ -144,7 +151,7 @@ def choose_knots(
             network(image)
     finally:
         handle.remove()
-    at_one = 255 * gain(block, fine) * worst * SPREAD_MARGIN**5 / 32  # bound for one interval
+    at_one = 255 * gain(block, fine) * worst * margin**5 / 32  # bound for one interval
     wanted = math.sqrt(at_one / budget_levels) + 1
     if wanted > MOST_KNOTS:
         raise RefusedError(
