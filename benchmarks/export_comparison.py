@@ -23,11 +23,15 @@ from benchmarks.fps import thread_counts
 from benchmarks.low_images import smooth_noise
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
+from benchmarks.turns import PAUSE_SECONDS
 from export import proof, to_onnx
 from export.rewrites.attention import Attention
 from gidrn import command_line, evaluation
 
-PROTOCOL = "two files of one network in turns, float32 tensor in host memory to the same; batch 1"
+PROTOCOL = (
+    "files of one network in turns, the order moving on by one, after a rest each; float32 tensor "
+    "in host memory to the same; batch 1"
+)
 
 
 def plain_export(network: nn.Module, size_hw: tuple[int, int]) -> tuple[onnx.ModelProto, float]:
@@ -74,7 +78,11 @@ def time_in_turns(
     samples: dict[str, list[float]] = {name: [] for name in sessions}
     outputs: dict[str, NDArray[np.float32]] = {}
     for turn in range(runs + 3):
-        for name, session in sessions.items():
+        names = list(sessions)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            session = sessions[name]
+            time.sleep(PAUSE_SECONDS)
             began = time.perf_counter_ns()
             outputs[name] = session.run(None, {"input": x})[0]
             if turn >= 3:

@@ -163,6 +163,10 @@ def _export(
 ) -> None:
     """The one place that calls our exporter."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
+    to_onnx.export(network, path, labels_of(name, scale, weights, weights_sha256))
+
+
+def labels_of(name: str, scale: int, weights: str, weights_sha256: str) -> to_onnx.Labels:
+    """What an ONNX file says of a network that `with_weights` gave."""
     label, digest = ("random", "") if weights == RANDOM else (weights, weights_sha256)
-    context = str(zoo.find(name).context)
-    to_onnx.export(network, path, to_onnx.Labels(name, scale, label, digest, context))
+    return to_onnx.Labels(name, scale, label, digest, str(zoo.find(name).context))

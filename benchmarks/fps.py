@@ -23,7 +23,7 @@ from benchmarks.markdown_table import markdown_table
 from benchmarks.peak_memory import PeakMemory
 from benchmarks.records import Commit, Figure, How, Record, What
 from benchmarks.turns import Samples
-from gidrn import command_line, zoo
+from gidrn import benchmark_sets, command_line, zoo
 from gidrn_runtime import Upscaler, engines
 
 REFERENCE = "gidrn"
@@ -32,7 +32,7 @@ REFERENCE = "gidrn"
 LEGEND = (
     "End to end: a uint8 frame in host memory to a uint8 frame in host memory. Times over "
     f"{REFERENCE}'s are medians over pairs on the same image in the same run. Peak memory is that "
-    "of a process of its own; the baseline is what it had before it opened the model. The paper's "
+    "of a process of its own, on the run's largest number of threads; the baseline is what it had before it opened the model. The paper's "
     "columns are what its Table 6 prints for another machine and PyTorch. Networks without weights "
     "here have random ones: their speed is the same, their pictures are not shown."
 )
@@ -317,17 +317,19 @@ def main(
     """Measure frames per second, latency and memory, beside the paper's Table 6.
 
     Args:
-        dataset: the benchmark set whose low-resolution sizes are fed.
+        dataset: the one benchmark set whose low-resolution sizes are fed.
         models: networks of the zoo, with commas between.
         scale: 2, 3 or 4.
         engines: engines of gidrn_runtime, with commas between.
         threads: CPU threads, such as 1,2 for two sections in one run; all cores by default.
-        data_root: folder with the benchmark sets; GIDRN_DATA, or generated stand-ins, by default.
+        data_root: folder with the benchmark sets; GIDRN_DATA by default, and without either
+            generated stand-ins for B100.
         weights_root: folder with files such as imdn_x4.safetensors; GIDRN_WEIGHTS by default.
         out: the JSON file to write; benchmarks/results/local/fps_... by default.
         images: take so many images of the set only (but one of each size).
         seconds: timed runs a model and number of threads; at least three images of each size.
     """
+    dataset = benchmark_sets.canonical(dataset)
     plan = Plan(
         dataset, scale, words(models), words(engines), thread_counts(threads), images, seconds
     )

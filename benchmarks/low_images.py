@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,18 +76,15 @@ def b100_stand_ins(scale: int) -> LowImages:
 def low_images(dataset: str, scale: int, data_root: Path | None) -> LowImages:
     """The low-resolution images of `dataset`, made from the photos under a root by our own resize.
 
-    Where no root is given and GIDRN_DATA has none, B100 is stood in for, and says so. Raises
-    ValueError for an unknown set, and FileNotFoundError for one that a given root does not hold
-    and for another than B100 without any root.
+    Where neither a root nor GIDRN_DATA is given, B100 is stood in for, and says so. Raises
+    ValueError for an unknown set or one that is not whole, FileNotFoundError for a root that does
+    not hold it, and ValueError for another set than B100 without any root.
     """
     dataset = benchmark_sets.canonical(dataset)
-    try:
-        root = benchmark_sets.data_root(data_root)
-        paths = benchmark_sets.find_images(dataset, root)
-    except (ValueError, FileNotFoundError):
-        if data_root is not None or dataset != "B100":
-            raise
+    if data_root is None and not os.environ.get("GIDRN_DATA") and dataset == "B100":
         return b100_stand_ins(scale)
+    root = benchmark_sets.data_root(data_root)
+    paths = benchmark_sets.find_images(dataset, root, scale)
     frames = tuple(downscale(images.read_rgb(path), scale) for path in paths)
     return LowImages(dataset, tuple(path.stem for path in paths), frames)
 

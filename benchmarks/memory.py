@@ -18,9 +18,10 @@ from benchmarks import exported_models, low_images, peak_memory, records
 from benchmarks.fps import words
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
+from benchmarks.turns import PAUSE_SECONDS
 from export import to_onnx
 from export.rewrites.attention import Attention
-from gidrn import command_line, zoo
+from gidrn import command_line
 from gidrn_runtime import Upscaler
 
 PROTOCOL = (
@@ -49,11 +50,13 @@ def main(
     sizes_hw = [to_onnx.parse_size(size) for size in words(sizes)]
     if runs < 1 or not sizes_hw:
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads is at least 1, not {threads}")
     threads = threads or records.usable_cores()
     path = out or records.RESULTS / "local" / f"memory_{model}_x{scale}_{records.cpu_slug()}.json"
     records.check_writable(path)
     network, weights, sha256 = exported_models.with_weights(model, scale, None)
-    labels = to_onnx.Labels(model, scale, weights, sha256, str(zoo.find(model).context))
+    labels = exported_models.labels_of(model, scale, weights, sha256)
     exported_models.CACHE.mkdir(parents=True, exist_ok=True)
     files: dict[Attention, Path] = {}
     for how in get_args(Attention):
@@ -68,7 +71,9 @@ def main(
         samples: dict[Attention, list[float]] = {how: [] for how in opened}
         frames = {}
         for turn in range(runs + 1):
-            for how, upscale in opened.items():
+            for how in (list(opened), list(reversed(opened)))[turn % 2]:
+                upscale = opened[how]
+                time.sleep(PAUSE_SECONDS)
                 began = time.perf_counter_ns()
                 frames[how] = upscale(frame)
                 if turn > 0:

@@ -291,10 +291,12 @@ def main(
     weights = folder_of_weights(weights_root)
     methods = {(name, s): open_method(name, s, weights) for s in scales for name in names}
     root = benchmark_sets.data_root(data_root)
-    paths = {name: benchmark_sets.find_images(name, root) for name in datasets}
+    paths = {
+        (name, s): benchmark_sets.find_images(name, root, s) for name in datasets for s in scales
+    }
     records.check_writable(out)
     found = [
-        measure(methods[name, s], dataset_name, s, paths[dataset_name])
+        measure(methods[name, s], dataset_name, s, paths[dataset_name, s])
         for s in scales
         for dataset_name in datasets
         for name in names

@@ -31,9 +31,9 @@ WARM_UP_SECONDS = 4.0
 LEAST_SAMPLES = 3
 """Images of each size that even the slowest model takes part in."""
 
-PAUSE_SECONDS = 0.01
-"""Rest before each timed run: an engine's threads spin for a while after a run, and would take the
-cores from the next model."""
+PAUSE_SECONDS = 0.1
+"""Rest before each timed run: ONNX Runtime's threads spin for up to some 30 ms after a run, and
+would take the cores from the next model."""
 
 PROTOCOL = (
     "models in turns: for each image each model once end to end and once as the bare network, the "

@@ -20,9 +20,7 @@ _FOLDER_NAMES = {"B100": ("B100", "BSD100", "BSDS100")}
 _LAYOUTS = (  # folder under the data root, pattern of the high-resolution images in it
     ("{name}/HR", "*"),
     ("{name}", "*"),
-    ("{name}/image_SRF_4", "*_HR.*"),
-    ("{name}/image_SRF_2", "*_HR.*"),
-    ("{name}/image_SRF_3", "*_HR.*"),
+    ("{name}/image_SRF_{scale}", "*_HR.*"),  # cut to a multiple of the factor: its own alone
     ("benchmark/{name}/HR", "*"),
 )
 
@@ -59,8 +57,8 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def find_images(name: str, root: Path) -> list[Path]:
-    """High-resolution images of a set under `root`, sorted by name.
+def find_images(name: str, root: Path, scale: int) -> list[Path]:
+    """High-resolution images of a set under `root` to test `scale` with, sorted by name.
 
     Raises FileNotFoundError that lists the folders looked for, and ValueError for a set with
     another number of images than its name promises: a mean over it would not be the tables'.
@@ -69,7 +67,7 @@ def find_images(name: str, root: Path) -> list[Path]:
     looked_for = []
     for folder_name in _FOLDER_NAMES.get(name, (name,)):
         for layout, pattern in _LAYOUTS:
-            folder = root / layout.format(name=folder_name)
+            folder = root / layout.format(name=folder_name, scale=scale)
             looked_for.append(str(folder / pattern))
             found = _images(folder.glob(pattern)) if folder.is_dir() else []
             if not found:

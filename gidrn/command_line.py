@@ -12,7 +12,7 @@ import tyro
 def run(main: Callable[..., int | None]) -> None:
     """Parse the command line into `main`'s arguments, call it, and leave with its exit code.
 
-    What a user can cause (a ValueError or an OSError, by the house's rule) becomes one line on
+    What a user can cause (a ValueError, an OSError or too little memory) becomes one line on
     standard error and exit code 2; Ctrl-C exit code 130. GIDRN_TRACEBACK=1 shows the traceback.
     """
     try:
@@ -20,7 +20,7 @@ def run(main: Callable[..., int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("GIDRN_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)

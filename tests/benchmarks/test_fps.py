@@ -103,14 +103,16 @@ def test_a_given_folder_without_the_set_is_an_error_and_never_a_stand_in(
         low_images.low_images("B100", 4, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("root", [None, "empty"])
-def test_stand_ins_come_where_no_folder_was_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str | None
+def test_a_variable_that_names_a_wrong_folder_is_an_error_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if root is None:
-        monkeypatch.delenv("GIDRN_DATA", raising=False)
-    else:
-        monkeypatch.setenv("GIDRN_DATA", str(tmp_path))
+    monkeypatch.setenv("GIDRN_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no images of B100"):
+        low_images.low_images("B100", 4, None)
+
+
+def test_stand_ins_come_where_no_folder_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GIDRN_DATA", raising=False)
     assert low_images.low_images("B100", 4, None).label == "B100 sizes, generated stand-ins"
     with pytest.raises((FileNotFoundError, ValueError), match=r"Set5|--data-root"):
         low_images.low_images("Set5", 4, None)

@@ -55,4 +55,4 @@ def test_a_sample_comes_out_better_than_bicubic() -> None:
             ours = upscale(low)
         bicubic = imresize(low, 4).astype(np.uint8)
         scores = [psnr(luma(image), luma(high), border=4) for image in (ours, bicubic)]
-        assert scores[0] > scores[1] + 0.5
+        assert scores[0] > scores[1] + 0.2

@@ -32,22 +32,22 @@ def test_every_layout_is_found(tmp_path: Path, folder: str, form: str) -> None:
     put(tmp_path / folder, ["readme.txt"])
     if "SRF" in folder:
         put(tmp_path / folder, [f"img_{k}_SRF_4_LR.png" for k in range(100)])
-    assert find_images("B100", tmp_path) == wanted
+    assert find_images("B100", tmp_path, 4) == wanted
 
 
 @pytest.mark.parametrize(("name", "count"), IMAGE_COUNTS.items())
 def test_number_of_images_is_checked(tmp_path: Path, name: str, count: int) -> None:
     put(tmp_path / name, [f"{k}.png" for k in range(count)])
-    assert len(find_images(name, tmp_path)) == count
+    assert len(find_images(name, tmp_path, 4)) == count
     put(tmp_path / name, ["extra.png"])
     with pytest.raises(ValueError, match=f"holds {count + 1} images, and {name} has {count}"):
-        find_images(name, tmp_path)
+        find_images(name, tmp_path, 4)
 
 
 def test_missing_set_lists_where_it_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "B100").mkdir()
     with pytest.raises(FileNotFoundError, match="no images of B100: looked for") as caught:
-        find_images("B100", tmp_path)
+        find_images("B100", tmp_path, 4)
     message = str(caught.value)
     for place in ("B100/*", "B100/HR/*", "benchmark/B100/HR/*", "BSD100/image_SRF_4/*_HR.*"):
         assert str(tmp_path / place) in message
@@ -79,4 +79,4 @@ def test_data_root_comes_from_the_argument_or_the_environment(
 
 @pytest.mark.parametrize("name", ["Set5", "Set14", "B100"])
 def test_the_real_sets_are_whole(data_root: Path, name: str) -> None:
-    assert len(find_images(name, data_root)) == IMAGE_COUNTS[name]
+    assert len(find_images(name, data_root, 4)) == IMAGE_COUNTS[name]
