@@ -32,7 +32,8 @@ REFERENCE = "gidrn"
 LEGEND = (
     "End to end: a uint8 frame in host memory to a uint8 frame in host memory. Times over "
     f"{REFERENCE}'s are medians over pairs on the same image in the same run. Peak memory is that "
-    "of a process of its own, on the run's largest number of threads; the baseline is what it had before it opened the model. The paper's "
+    "of a process of its own, on the run's largest number of threads; the baseline is what it "
+    "had before it opened the model. The paper's "
     "columns are what its Table 6 prints for another machine and PyTorch. Networks without weights "
     "here have random ones: their speed is the same, their pictures are not shown."
 )
@@ -58,6 +59,8 @@ class Plan:
         for name in self.models:
             zoo.find(name)
         for engine in self.engines:
+            if engine == "auto":
+                raise ValueError("--engines wants names, since results say what ran: not auto")
             status = engines.status(engine)
             if not status.available:
                 raise ValueError(f"{engine} is not available here: {status.reason}")

@@ -2,8 +2,8 @@
 
 Method: a fresh Python imports NumPy, the runtime and the engine's library and notes its resident
 memory (the baseline); then it opens the model and enlarges frames of each size once, and notes the
-highest resident memory that it ever had. On Linux both are the kernel's own counts for this very
-process (VmRSS and VmHWM); `ru_maxrss` would start from the parent's peak there.
+highest resident memory that it ever had. On Linux that is the kernel's count for this very process
+(VmHWM); `ru_maxrss` would start from the parent's peak there.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from gidrn_runtime import Upscaler, engines
 
 METHOD = (
     "fresh process per model; baseline = resident memory with NumPy, runtime and engine imported; "
-    "peak = highest resident memory (VmHWM) after one frame of each size, end to end"
+    "peak = highest resident memory after one frame of each size, end to end"
 )
 
 
@@ -62,23 +63,26 @@ def measure(
     frames = [np.full((height, width, 3), 128, np.uint8) for height, width in sizes_hw]
     if engine != "auto":
         engines.engine_class(engine).installed_version()  # imports the engine's library
-    baseline_mib = _memory_mib("VmRSS")
+    baseline_mib = psutil.Process().memory_info().rss / 1024**2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random weights are what we may want to measure
         upscale = Upscaler(model, engine=engine, threads=threads)
     with upscale:
         for frame in frames:
             upscale(frame)
-    return PeakMemory(round(baseline_mib, 1), round(_memory_mib("VmHWM"), 1))
+    return PeakMemory(round(baseline_mib, 1), round(_peak_mib(), 1))
 
 
-def _memory_mib(field: str) -> float:
-    """A field of /proc/self/status, or where there is none the peak by getrusage."""
+def _peak_mib() -> float:
+    """The highest resident memory of this process so far."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith(f"{field}:"):
+            if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
+    on_windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+    if on_windows is not None:
+        return float(on_windows) / 1024**2
     import resource  # not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -20,7 +20,7 @@ from typing import NoReturn, TypeVar
 
 import gidrn_runtime
 from gidrn_runtime import EngineError, EngineUnavailable, Upscaler, doctor, image_files
-from gidrn_runtime.frames import upscale_image
+from gidrn_runtime.frames import check_image, upscale_image
 
 MISTAKES = (
     ValueError,
@@ -200,6 +200,7 @@ def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
     The time is that of the enlarging alone, from image in memory to image in memory.
     """
     image = image_files.read_image(photo)
+    check_image(image)
     image_files.check_holds(target, image, upscaler.scale)
     with image_files.replacing(target) as file:
         began = time.perf_counter()

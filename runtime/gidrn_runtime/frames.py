@@ -32,7 +32,7 @@ def upscale_image(upscaler: Upscaler, image: Image) -> Image:
 
     - 16-bit images go through the network as floats and are never rounded to 8 bits.
     - Gray goes in as R = G = B and comes out as the BT.601 luma of the three outputs, so that it
-      stays gray.
+      stays gray; so does gray that a decoder has made colour of, with alpha or in 16 bits.
     - Alpha is enlarged as a gray image. It is exactly opaque (or exactly transparent) wherever the
       input pixel and its eight neighbours are, so a fully opaque image stays fully opaque.
 
@@ -56,7 +56,10 @@ def upscale_image(upscaler: Upscaler, image: Image) -> Image:
     if image.shape[2] == 4:
         alpha = np.divide(image[..., 3], peak, dtype=np.float32)
         tensor[0] = cover_hidden(tensor[0], alpha)
-    high_colour = _quantise(upscaler.run_tensor(tensor)[0], image.dtype)  # (3, s*H, s*W)
+    enlarged = upscaler.run_tensor(tensor)[0]  # (3, s*H, s*W)
+    if (tensor[0, 0] == tensor[0, 1]).all() and (tensor[0, 1] == tensor[0, 2]).all():
+        enlarged[:] = np.tensordot(LUMA_RGB, enlarged, axes=1)  # gray with alpha stays gray
+    high_colour = _quantise(enlarged, image.dtype)
     high: Image = np.empty((*high_colour.shape[1:], image.shape[2]), image.dtype)
     for plane, channel in enumerate(to_rgb):
         high[..., channel] = high_colour[plane]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -157,13 +159,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the folder or the disk does not take it; the message begins with `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
         try:
-            with open(temporary, "xb") as file:
+            with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # a full disk may speak up only here
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would surprise other users
             os.replace(temporary, path)
         finally:
             with suppress(OSError):
@@ -192,6 +200,10 @@ def _is_cut_jpeg(data: bytes) -> bool:
     return True
 
 
+_STDERR = threading.Lock()
+"""Held while the process's stderr points elsewhere: two at once would restore it wrongly."""
+
+
 @contextmanager
 def _native_messages_dropped() -> Iterator[None]:
     """Nothing that C libraries print to stderr while the block runs is seen.
@@ -199,6 +211,11 @@ def _native_messages_dropped() -> Iterator[None]:
     OpenCV's codecs print there of their own accord (libpng even with OpenCV's log off), and the
     caller tells the failure anyway.
     """
+    with _STDERR:
+        yield from _with_stderr_dropped()
+
+
+def _with_stderr_dropped() -> Iterator[None]:
     try:
         saved = os.dup(2)
     except OSError:  # no stderr at all, e.g. a service

@@ -231,7 +231,9 @@ def run_module(*arguments: str, **options: Any) -> subprocess.CompletedProcess[s
     """``python -m gidrn_runtime`` in a process of its own, as users run it."""
     return subprocess.run(
         [sys.executable, "-m", "gidrn_runtime", *arguments],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
+        # A size limit on files must not leave cut .pyc files in the work tree.
+        env=os.environ
+        | {"PYTHONPATH": str(REPOSITORY / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -263,7 +265,9 @@ def test_ctrl_c_is_felt_while_the_engine_works(folder: Path, make_model: Any) ->
             *(sys.executable, "-m", "gidrn_runtime", "upscale", "large.png", "-o", "big.png"),
             *("--model", str(model), "--threads", "1"),
         ],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
+        # A size limit on files must not leave cut .pyc files in the work tree.
+        env=os.environ
+        | {"PYTHONPATH": str(REPOSITORY / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

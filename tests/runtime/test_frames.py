@@ -61,10 +61,11 @@ def test_color_order_of_every_kind(make_model: Any, repeat: Repeat, dtype: Any) 
     peak = np.iinfo(dtype).max
     for channels in (3, 4):
         image = np.full((2, 3, channels), peak, dtype)
+        image[0, 0, 1] = 0  # some colour: an image without any stays gray
         for color, expected in (("bgr", [0, peak, peak]), ("rgb", [peak, peak, 0])):
             with Upscaler(make_model(gain=(1, 1, 0)), color=color) as upscale:
                 high = upscale_image(upscale, image)
-            assert (high[..., :3] == expected).all()
+            assert (high[2:, :, :3] == expected).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -185,3 +186,13 @@ def test_the_shipped_model_on_every_kind(shipped_model: Path) -> None:
                 high = upscale_image(upscale, noise(shape, dtype))
                 assert high.shape == (20, 24, *shape[2:])
                 assert high.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gray_with_alpha_stays_gray(make_model: Any, dtype: Any) -> None:
+    """A decoder makes BGRA of a gray PNG with alpha; a network's colours would tint it."""
+    gray, alpha = noise((9, 7), dtype), noise((9, 7), dtype) | dtype(1)
+    with Upscaler(make_model(gain=(0.5, 1, 0.8))) as upscale:
+        high = upscale_image(upscale, np.dstack([gray, gray, gray, alpha]))
+    assert (high[..., 0] == high[..., 1]).all()
+    assert (high[..., 1] == high[..., 2]).all()

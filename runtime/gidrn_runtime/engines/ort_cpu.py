@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ class OrtCpu(Engine):
         try:
             session = ort.InferenceSession(str(model), options, providers=[PROVIDER])
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            if not os.access(model, os.R_OK):
+                raise ModelError(f"{model} may not be read by this user") from error
+            if isinstance(error, MemoryError) or any(w in str(error) for w in OUT_OF_MEMORY):
+                raise EngineError(f"{self.name} has too little memory for {model}") from error
             raise ModelError(
                 f"{model} ({model.stat().st_size} bytes) is not an ONNX file that ONNX Runtime "
                 f"{ort.__version__} can load: {_one_line(error)}; download or export it again"
