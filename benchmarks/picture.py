@@ -38,12 +38,12 @@ def side_by_side(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def main(
-    photo: Path = SAMPLES / "chelsea.png",
+    photo: Path = SAMPLES / "coffee.png",
     model: str = "gidrn",
     scale: int = 4,
     weights: Path | None = None,
-    at: tuple[int, int] = (60, 120),
-    size: tuple[int, int] = (160, 240),
+    at: tuple[int, int] = (60, 60),
+    size: tuple[int, int] = (130, 180),
     out: Path = Path("picture.png"),
 ) -> None:
     """Shrink a photo, enlarge it again two ways, and show a part of each beside the truth.

@@ -65,7 +65,7 @@ def test_a_picture_shows_three_parts(tmp_path: Path) -> None:
     shape = read_image(out).shape
     assert shape == (40 + picture.CAPTION_HEIGHT, 3 * 60 + 2 * picture.MARGIN, 3)
     with pytest.raises(ValueError, match="leaves the photo"):
-        picture.main(scale=2, weights=weights, at=(290, 0), size=(20, 30), out=out)
+        picture.main(scale=2, weights=weights, at=(390, 0), size=(20, 30), out=out)
 
 
 @pytest.mark.parametrize(
