@@ -51,8 +51,16 @@ def test_a_shipped_name_wins_over_a_file_of_that_name(
     ],
 )
 def test_unknown_models_are_answered(
-    two_shipped: Path, model: Any, error: type[Exception], words: list[str]
+    two_shipped: Path,
+    model: Any,
+    error: type[Exception],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    empty = tmp_path / "empty"  # no gidrn_x4.onnx lies about, as an export leaves one
+    empty.mkdir()
+    monkeypatch.chdir(empty)
     with pytest.raises(error) as caught:
         Upscaler(model)
     for word in words:
