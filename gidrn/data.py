@@ -88,8 +88,9 @@ def hold_out(photos: Sequence[Photo], count: int) -> tuple[list[Photo], list[Pho
     photos keep the same ones apart; of photos with equal pixels one is taken. Raises ValueError
     where nothing would be left to train on.
     """
-    photos = list({digest(photo): photo for photo in photos}.values())
-    fit = sorted((p for p in photos if min(p.high.shape[:2]) >= HELD_OUT_SIDE), key=digest)
+    by_digest = {digest(photo): photo for photo in photos}
+    photos = list(by_digest.values())
+    fit = [p for _, p in sorted(by_digest.items()) if min(p.high.shape[:2]) >= HELD_OUT_SIDE]
     apart = fit[:count]
     if len(apart) < count or len(apart) == len(photos):
         raise ValueError(

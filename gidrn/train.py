@@ -122,12 +122,12 @@ def resume(path: Path, device: str) -> Run:
     saved: Any = checkpoints.load_pickle(path, device)
     if not isinstance(saved, dict) or saved.get("format") != checkpoints.TRAINING_FORMAT:
         raise ValueError(f"{path} is no checkpoint of gidrn.train")
-    if saved["device"] != torch.device(device).type:
-        raise ValueError(
-            f"{path} is of a run on {saved['device']}, and its next step cannot be taken on "
-            f"{device}: start a new run with --init-from, which takes its weights"
-        )
     try:
+        if saved["device"] != torch.device(device).type:
+            raise ValueError(
+                f"{path} is of a run on {saved['device']}, and its next step cannot be taken on "
+                f"{device}: start a new run with --init-from, which takes its weights"
+            )
         run = begin(
             recipes.from_dict(saved["recipe"]), device, channels_last=saved["channels_last"]
         )
@@ -334,7 +334,7 @@ def train(
                     run.best_psnr = score
                     save_best(run, out / "best.safetensors")
                 clock = time.monotonic() if counted == 0 else clock
-            if first and (run.step % recipe.save_every == 0 or last):
+            if first and run.step % recipe.save_every == 0 and not last:
                 save(run, out / "last.pt")
         run.seconds = started_with + time.monotonic() - began
         if first:

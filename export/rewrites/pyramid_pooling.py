@@ -20,18 +20,18 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, pool_sizes: tuple[int, ...]) -> None:
         super().__init__()
-        rows = [(i, size) for size in pool_sizes for i in range(size)]
-        total = len(rows)
+        # Each row of the stacked windows with the entry of `pool_sizes` that it belongs to.
+        rows = [(level, i, size) for level, size in enumerate(pool_sizes) for i in range(size)]
         self.window: Tensor
         self.size: Tensor
         self.cells: Tensor
-        self.register_buffer("window", torch.tensor([[i] for i, _ in rows]), persistent=False)
-        self.register_buffer("size", torch.tensor([[n] for _, n in rows]), persistent=False)
+        self.register_buffer("window", torch.tensor([[i] for _, i, _ in rows]), persistent=False)
+        self.register_buffer("size", torch.tensor([[n] for *_, n in rows]), persistent=False)
         cells = [
-            y * total + x
-            for y, (_, height) in enumerate(rows)
-            for x, (_, width) in enumerate(rows)
-            if height == width and _same_block(y, x, pool_sizes)
+            y * len(rows) + x
+            for y, (row_level, *_) in enumerate(rows)
+            for x, (column_level, *_) in enumerate(rows)
+            if row_level == column_level
         ]
         self.register_buffer("cells", torch.tensor(cells), persistent=False)
 
@@ -48,13 +48,3 @@ class PyramidPooling(nn.Module):
         height, width = x.shape[2:]
         pooled = self.windows(height) @ x @ self.windows(width).transpose(0, 1)  # (N, C, R, R)
         return pooled.flatten(2)[:, :, self.cells]
-
-
-def _same_block(y: int, x: int, pool_sizes: tuple[int, ...]) -> bool:
-    """Whether rows y and x of the stacked windows belong to the same entry of `pool_sizes`."""
-    first = 0
-    for size in pool_sizes:
-        if first <= y < first + size:
-            return first <= x < first + size
-        first += size
-    return False

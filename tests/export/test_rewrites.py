@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 import gidrn
 from export.rewrites import RefusedError, attention, shortcut_scalars, single_shuffle
@@ -150,19 +150,11 @@ def test_other_networks_keep_their_end() -> None:
     assert single_shuffle.rewrite(network) is network
 
 
-def fixed_window(self: PyramidPooling, length: int) -> Tensor:
-    """What exporters put in adaptive pooling's place: equal windows of floor(length / size)."""
-    pixel = torch.arange(length)
-    step = torch.clamp(length // self.size, min=1)
-    share = ((pixel >= self.window * step) & (pixel < (self.window + 1) * step)).float()
-    return share / share.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def test_a_fixed_window_is_another_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fixed_windows")
+def test_a_fixed_window_is_another_pooling() -> None:
     """The fault that `test_to_onnx` plants is a fault at 80x120 and none at 48x48."""
     x = torch.rand(1, 1, 80, 120)
     even = torch.rand(1, 1, 48, 48)
-    monkeypatch.setattr(PyramidPooling, "windows", fixed_window)
     pool = PyramidPooling((1, 3, 6, 8))
     assert not torch.allclose(pool(x), pyramid_pool(x, (1, 3, 6, 8)), atol=1e-3)
     assert torch.allclose(pool(even), pyramid_pool(even, (1, 3, 6, 8)), atol=1e-5)

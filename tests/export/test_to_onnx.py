@@ -18,7 +18,6 @@ import gidrn
 from export import proof, to_onnx
 from export.exaggeration import exaggerate
 from export.rewrites.attention import Attention
-from export.rewrites.pyramid_pooling import PyramidPooling
 from export.to_onnx import Labels
 from gidrn import checkpoints, zoo
 from gidrn.networks.edsr import EDSRConfig
@@ -81,16 +80,9 @@ def test_a_fixed_size_is_fixed(tmp_path: Path) -> None:
             upscale(np.zeros((13, 20, 3), np.uint8))
 
 
-def test_a_wrong_pooling_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fixed_windows")
+def test_a_wrong_pooling_is_refused(tmp_path: Path) -> None:
     """Fixed windows in place of adaptive ones: the fault that other exporters make silently."""
-
-    def fixed_window(self: PyramidPooling, length: int) -> torch.Tensor:
-        pixel = torch.arange(length)
-        step = torch.clamp(length // self.size, min=1)
-        share = ((pixel >= self.window * step) & (pixel < (self.window + 1) * step)).float()
-        return share / share.sum(dim=1, keepdim=True).clamp(min=1)
-
-    monkeypatch.setattr(PyramidPooling, "windows", fixed_window)
     path = tmp_path / "tiny.onnx"
     with pytest.raises(proof.NotProvedError, match="levels on photo"):
         to_onnx.export(tiny(), path, LABELS)
