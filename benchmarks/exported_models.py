@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import gidrn
+from benchmarks import weight_files
 from benchmarks.low_images import smooth_noise
 from benchmarks.records import PROJECT
 from export import to_onnx
@@ -67,7 +67,9 @@ def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedMod
 
 def with_weights(name: str, scale: int, weights_root: Path | None) -> tuple[nn.Module, str, str]:
     """A network in eval mode, a word on its weights, and their sha256."""
-    for file in _candidates(name, scale, weights_root):
+    for file in weight_files.names(weight_files.folder(weights_root), name, scale):
+        if not file.is_file():
+            continue
         try:
             return (
                 zoo.load(name, scale, weights=file),
@@ -115,18 +117,6 @@ def check_activations(network: nn.Module, low: Tensor) -> None:
         raise ValueError(
             f"{type(network).__name__} with these weights is unfit for timing: {'; '.join(faults)}"
         )
-
-
-def _candidates(name: str, scale: int, weights_root: Path | None) -> list[Path]:
-    """Weight files for a network under the root given, or under GIDRN_WEIGHTS."""
-    given = os.environ.get("GIDRN_WEIGHTS")
-    root = weights_root or (Path(given) if given else None)
-    if root is None:
-        return []
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder of weights {root}")
-    files = [root / f"{name}_x{scale}{suffix}" for suffix in (".safetensors", ".pth", ".pt")]
-    return [file for file in files if file.is_file()]
 
 
 def _made_up(name: str, scale: int) -> nn.Module:

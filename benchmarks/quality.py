@@ -19,7 +19,6 @@ In both, as many pixels as the factor are cut from each side, and a figure is th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks import published, records
+from benchmarks import published, records, weight_files
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from gidrn import benchmark_sets, checkpoints, command_line, evaluation, zoo
@@ -117,11 +116,7 @@ def open_method(name: str, scale: int, weights_root: Path | None) -> Method:
         return Method(name, None)
     if name not in zoo.NETWORKS:
         raise zoo.unknown("model", name, ["bicubic", *zoo.NETWORKS])
-    looked_for = [
-        weights_root / f"{name}_x{scale}{suffix}"
-        for suffix in (".safetensors", ".pth", ".pt")
-        if weights_root is not None
-    ]
+    looked_for = weight_files.names(weights_root, name, scale)
     for path in looked_for:
         if path.is_file():
             network = zoo.load(name, scale, weights=path)
@@ -253,15 +248,6 @@ def parse_scales(scale: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def folder_of_weights(given: Path | None) -> Path | None:
-    """The folder given, else that of the variable GIDRN_WEIGHTS, else None."""
-    named = os.environ.get("GIDRN_WEIGHTS")
-    root = given or (Path(named) if named else None)
-    if root is not None and not root.is_dir():
-        raise FileNotFoundError(f"there is no folder of weights {root}")
-    return root
-
-
 def main(
     models: str = "bicubic,gidrn",
     dataset: str = "Set5,Set14,B100",
@@ -288,7 +274,7 @@ def main(
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--models wants names among bicubic, {', '.join(zoo.NETWORKS)}")
-    weights = folder_of_weights(weights_root)
+    weights = weight_files.folder(weights_root)
     methods = {(name, s): open_method(name, s, weights) for s in scales for name in names}
     root = benchmark_sets.data_root(data_root)
     paths = {
