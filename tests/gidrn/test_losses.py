@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from gidrn.losses import HighFrequencyLoss, HighPass
@@ -41,6 +42,18 @@ def test_high_pass_agrees_with_loops(
     image = torch.rand(2, 3, *size_hw)
     wanted = high_pass_by_loops(image, kernel_size, sigma)
     # FP32, 49 terms of at most 1.
+    torch.testing.assert_close(HighPass(kernel_size, sigma)(image), wanted, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("kernel_size", "sigma"), [(3, 0.5), (5, 1.0), (11, 2.5)])
+def test_high_pass_agrees_with_scipy(kernel_size: int, sigma: float) -> None:
+    torch.manual_seed(3)
+    image = torch.rand(2, 3, 17, 12)
+    low = gaussian_filter(
+        image.double().numpy(), sigma, mode="nearest", radius=kernel_size // 2, axes=(2, 3)
+    )
+    wanted = (image.double() - torch.from_numpy(low)).float()
+    # FP32, 121 terms of at most 1.
     torch.testing.assert_close(HighPass(kernel_size, sigma)(image), wanted, atol=1e-6, rtol=0)
 
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from gidrn.metrics import luma, psnr, ssim
 
@@ -100,6 +102,27 @@ def test_ssim_agrees_with_loops(size_hw: tuple[int, int]) -> None:
     assert ssim(first, second, border=0) == pytest.approx(wanted, abs=1e-12)  # double
     bordered = [np.pad(channel, 3, constant_values=k) for k, channel in enumerate((first, second))]
     assert ssim(bordered[0], bordered[1], border=3) == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize("size_hw", [(11, 11), (24, 40), (63, 37)])
+@pytest.mark.parametrize("border", [0, 4])
+def test_scikit_image_gives_the_same(size_hw: tuple[int, int], border: int) -> None:
+    """Its SSIM is Wang's when told so, and its mean leaves out the same 5 pixels a side."""
+    rng = np.random.default_rng(4)
+    clean = rng.integers(0, 256, (size_hw[0] + 8, size_hw[1] + 8, 3), dtype=np.uint8)
+    off = np.clip(clean + rng.normal(0, 12, clean.shape), 0, 255).astype(np.uint8)
+    first, second = luma(clean), luma(off)
+    # scikit-image's matrix has BT.601's coefficients with as many decimals.
+    np.testing.assert_allclose(first, rgb2ycbcr(clean)[:, :, 0], atol=1e-10)
+    inner = slice(border, -border or None)
+    cut = [channel[inner, inner] for channel in (first, second)]
+    assert psnr(first, second, border=border) == pytest.approx(
+        peak_signal_noise_ratio(*cut, data_range=255), abs=1e-9
+    )
+    theirs = structural_similarity(
+        *cut, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(first, second, border=border) == pytest.approx(theirs, abs=1e-12)  # double
 
 
 def test_ssim_of_equal_channels_is_1() -> None:
