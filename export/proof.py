@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gidrn.data import find_photos
 from gidrn.evaluation import to_tensor
 from gidrn.images import read_rgb
+from gidrn.photos import find_photos
 from gidrn.resize import downscale
 
 LIMIT_LEVELS = 1.0

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gidrn.data import Photo
 from gidrn.metrics import luma, psnr
+from gidrn.photos import Photo
 
 
 def to_tensor(image: NDArray[np.uint8], device: str = "cpu") -> Tensor:

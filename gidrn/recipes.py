@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from gidrn import zoo
@@ -18,6 +18,9 @@ class Recipe:
     """A name of the zoo."""
     scale: int = 4
     """2, 3 or 4."""
+    config: dict[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of the network's configuration that differ from those its name stands for, as JSON
+    holds them: a tuple is a list here."""
     steps: int = 1_000_000
     """Length of the run; the learning rate's path is laid over exactly these steps."""
     batch: int = 32
@@ -64,7 +67,9 @@ class Recipe:
     """Of the fresh weights and of the crops."""
 
     def __post_init__(self) -> None:
-        zoo.find(self.network)
+        zoo.configured(self.network, self.config)  # raises where the network has no such
+        plain = {key: list(v) if isinstance(v, tuple) else v for key, v in self.config.items()}
+        object.__setattr__(self, "config", plain)
         if self.scale not in zoo.SCALES:
             raise ValueError(f"scale is one of {zoo.SCALES}, not {self.scale}")
         for name in ("steps", "batch", "patch", "halve_every", "held_out", "validate_every"):
@@ -79,6 +84,11 @@ class Recipe:
             raise ValueError(f"ema_decay lies in [0, 1), not {self.ema_decay}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is above 0, not {self.learning_rate}")
+
+    @property
+    def network_config(self) -> Any:
+        """The network's whole configuration, a dataclass of its own: for `zoo.create`."""
+        return zoo.configured(self.network, self.config)
 
 
 def learning_rate_at(recipe: Recipe, step: int) -> float:
@@ -96,16 +106,68 @@ def learning_rate_at(recipe: Recipe, step: int) -> float:
 _PAPER = Recipe()
 _QUICK = Recipe(
     steps=20_000,
-    batch=4,
-    patch=48,
-    learning_rate=1e-3,
+    batch=8,
+    patch=32,
+    learning_rate=2e-3,
     schedule="cosine",
     warmup_steps=200,
-    clip_gradient_norm=1.0,
+    clip_gradient_norm=0.1,
     autocast="bf16",
     validate_every=500,
     save_every=250,
 )
+
+_ABLATION = dataclasses.replace(
+    _QUICK,
+    scale=2,
+    steps=1_000,
+    warmup_steps=50,
+    autocast="none",  # networks are compared, and may not suffer alike from bf16
+)
+
+
+def _rfdn(**config: Any) -> Recipe:
+    """An ablation on RFDN's frame, the base of Tables 1 and 2."""
+    return dataclasses.replace(_ABLATION, network="rfdn", config=config)
+
+
+def _weighted(alpha: float, beta: float) -> Recipe:
+    """An ablation of G-IDRN's loss."""
+    return dataclasses.replace(_ABLATION, alpha=alpha, beta=beta)
+
+
+ABLATIONS: dict[int, dict[str, Recipe]] = {
+    1: {
+        "table1_rfdb": _rfdn(),
+        "table1_rfdb_dp": _rfdn(dual_path=True),
+        "table1_rfdb_ds": _rfdn(dense_shortcut=True),
+        "table1_rfdb_anrb": _rfdn(anrb=True),
+        "table1_rfdb_dp_anrb": _rfdn(dual_path=True, anrb=True),
+        "table1_rfdb_dp_ds_anrb": _rfdn(dual_path=True, dense_shortcut=True, anrb=True),
+        "table1_gidb": _rfdn(block="gidb", channels=72),
+        "table1_gidb_dp_ds_anrb": _rfdn(
+            block="gidb", channels=72, dual_path=True, dense_shortcut=True, anrb=True
+        ),
+    },
+    2: {
+        "table2_no_anrb": _rfdn(),
+        "table2_samples_50": _rfdn(anrb=True, pool_sizes=[1, 2, 3, 6]),
+        "table2_samples_110": _rfdn(anrb=True, pool_sizes=[1, 3, 6, 8]),
+        "table2_samples_222": _rfdn(anrb=True, pool_sizes=[1, 6, 8, 11]),
+        "table2_samples_infinite": _rfdn(anrb=True, pool_sizes=[]),
+    },
+    3: {
+        "table3_alpha_1.0": _weighted(1.0, 0.0),
+        "table3_alpha_0.8": _weighted(0.8, 0.2),
+        "table3_alpha_0.6": _weighted(0.6, 0.4),
+        "table3_alpha_0.4": _weighted(0.4, 0.6),
+        "table3_alpha_0.2": _weighted(0.2, 0.8),
+    },
+}
+"""Section 3.3's tables, x2, row by row in the paper's order, each at a small budget.
+
+dp is the dual path, ds the dense shortcut. Table 2's base is RFDN, as the section says of all
+ablations; its loss and Table 1's are Section 3.2's. Table 3 weighs G-IDRN's two losses."""
 
 RECIPES: dict[str, Recipe] = {
     "paper_x2": dataclasses.replace(_PAPER, scale=2),
@@ -124,9 +186,12 @@ RECIPES: dict[str, Recipe] = {
         log_every=1,
         save_every=2,
     ),
+    **ABLATIONS[1],
+    **ABLATIONS[2],
+    **ABLATIONS[3],
 }
 """`paper_*`: Section 3.2 to the letter. `quick_*`: for hours on two cores rather than days on a
-GPU. `smoke`: seconds, to see that everything runs."""
+GPU. `smoke`: seconds, to see that everything runs. `table*`: rows of ABLATIONS."""
 
 
 def find(name: str) -> Recipe:
@@ -136,9 +201,19 @@ def find(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe at another length; a warm-up that would not fit is shortened."""
+    warmup = min(recipe.warmup_steps, max(steps - 1, 0))
+    return dataclasses.replace(recipe, steps=steps, warmup_steps=warmup)
+
+
 def from_dict(fields: dict[str, Any]) -> Recipe:
-    """A recipe from `dataclasses.asdict`'s form, as JSON and checkpoints hold it."""
-    known = {field.name for field in dataclasses.fields(Recipe)}
+    """A recipe from `dataclasses.asdict`'s form, as JSON and checkpoints hold it.
+
+    Those written when networks had no other configuration than their name's have no `config`.
+    """
+    fields = {"config": {}, **fields}
+    known = {known.name for known in dataclasses.fields(Recipe)}
     if set(fields) != known:
         raise ValueError(
             f"a recipe has the fields {sorted(known)}; differing: {sorted(set(fields) ^ known)}"

@@ -8,168 +8,40 @@ averaged weights that scored best on the photos held out).
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import io
 import json
 import math
-import os
 import re
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gidrn import checkpoints, command_line, recipes, zoo
-from gidrn.data import CropStore, Photo, digest, find_photos, hold_out, load_photos
+from gidrn import command_line, recipes, runs
+from gidrn.crops import CropStore
 from gidrn.evaluation import mean_psnr
 from gidrn.files import replacing
 from gidrn.losses import HighFrequencyLoss
+from gidrn.photos import Photo, find_pairs, hold_out, load_photos
 from gidrn.recipes import Recipe, learning_rate_at
+from gidrn.runs import Run
+from gidrn.world import ALONE, World, join_world, own_device
+
+UNTIMED_STEPS, TIMED_STEPS = 5, 20
+"""Steps taken, and thrown away, to find how many fit a budget; compiling falls in the first few."""
 
 REPEATED_SIGNAL_SECONDS = 2.0
 """A second stop signal sooner than this after the first is the same wish, forwarded twice."""
-
-
-class DivergedError(ValueError):
-    """Loss or weights are no longer finite; the last checkpoint is from before that."""
-
-
-@dataclass
-class Run:
-    """What changes while training: everything that a checkpoint must hold."""
-
-    recipe: Recipe
-    network: nn.Module
-    average: nn.Module
-    """The network with exponentially averaged weights."""
-    optimizer: torch.optim.Adam
-    generator: torch.Generator
-    """Draws the crops."""
-    channels_last: bool = False
-    """Whether weights and feature maps are in channels-last order."""
-    held_out: tuple[str, ...] = ()
-    """Digests of the photos held out, sorted; a resumed run keeps the same ones apart."""
-    step: int = 0
-    """Steps done."""
-    seconds: float = 0.0
-    """Time spent in steps, validation and saving, over all resumptions."""
-    best_psnr: float = -math.inf
-    """Best score on the photos held out, dB."""
-
-
-def begin(recipe: Recipe, device: str, *, channels_last: bool = False) -> Run:
-    """A run at step 0 with fresh weights."""
-    torch.manual_seed(recipe.seed)
-    network = zoo.create(recipe.network, recipe.scale).to(device)
-    if channels_last:  # before Adam's moments, which take over their weights' order
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = [p for p in network.parameters() if p.requires_grad]
-    return Run(
-        recipe,
-        network,
-        copy.deepcopy(network).eval().requires_grad_(False),
-        torch.optim.Adam(
-            trained, recipe.learning_rate, recipe.adam_betas, recipe.adam_epsilon, fused=True
-        ),
-        torch.Generator(device).manual_seed(recipe.seed),
-        channels_last,
-    )
-
-
-def save(run: Run, path: Path) -> None:
-    """Write a checkpoint, whole or not at all. Raises DivergedError for a weight not finite."""
-    if not all(bool(torch.isfinite(p).all()) for p in run.network.parameters()):
-        raise DivergedError(
-            f"weights are no longer finite at step {run.step}; {path} is from before"
-        )
-    data = io.BytesIO()  # written below, so that a full disk is an OSError as everywhere
-    torch.save(
-        {
-            "format": checkpoints.TRAINING_FORMAT,
-            "recipe": dataclasses.asdict(run.recipe),
-            "device": run.generator.device.type,
-            "channels_last": run.channels_last,
-            "held_out": list(run.held_out),
-            "network": run.network.state_dict(),
-            "average": run.average.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-            "generator": run.generator.get_state(),
-            "step": run.step,
-            "seconds": run.seconds,
-            "best_psnr": run.best_psnr,
-        },
-        data,
-    )
-    with replacing(path) as temporary:
-        temporary.write_bytes(data.getbuffer())
-
-
-def resume(path: Path, device: str) -> Run:
-    """The run that `save` wrote. Raises FileNotFoundError, or ValueError for any other file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint {path}: --resume takes a run folder with last.pt")
-    saved: Any = checkpoints.load_pickle(path, device)
-    if not isinstance(saved, dict) or saved.get("format") != checkpoints.TRAINING_FORMAT:
-        raise ValueError(f"{path} is no checkpoint of gidrn.train")
-    try:
-        if saved["device"] != torch.device(device).type:
-            raise ValueError(
-                f"{path} is of a run on {saved['device']}, and its next step cannot be taken on "
-                f"{device}: start a new run with --init-from, which takes its weights"
-            )
-        run = begin(
-            recipes.from_dict(saved["recipe"]), device, channels_last=saved["channels_last"]
-        )
-        run.network.load_state_dict(saved["network"])
-        run.average.load_state_dict(saved["average"])
-        run.optimizer.load_state_dict(saved["optimizer"])
-        run.generator.set_state(saved["generator"].cpu())
-        run.held_out = tuple(saved["held_out"])
-        run.step, run.seconds, run.best_psnr = (
-            saved[key] for key in ("step", "seconds", "best_psnr")
-        )
-    except (KeyError, RuntimeError) as error:  # of another version of the networks or this file
-        cause = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} does not fit this version of the project: {cause}") from error
-    return run
-
-
-@torch.no_grad()
-def update_average(run: Run) -> None:
-    """Move the averaged weights towards the network's.
-
-    Early on they follow faster than the recipe's decay, so that the fresh weights are forgotten.
-    """
-    decay = min(run.recipe.ema_decay, (1 + run.step) / (10 + run.step))
-    averaged: list[Tensor] = list(run.average.parameters())
-    current: list[Tensor] = list(run.network.parameters())
-    torch._foreach_lerp_(averaged, current, 1 - decay)
-
-
-def save_best(run: Run, path: Path) -> None:
-    """Write the averaged weights with the recipe, the step and the score beside them."""
-    checkpoints.save_weights(
-        run.average.state_dict(),
-        path,
-        metadata={
-            "model": run.recipe.network,
-            "scale": str(run.recipe.scale),
-            "step": str(run.step),
-            "held_out_psnr_db": f"{run.best_psnr:.4f}",
-            "recipe": json.dumps(dataclasses.asdict(run.recipe)),
-        },
-    )
 
 
 def take_step(
@@ -191,52 +63,58 @@ def take_step(
     if recipe.clip_gradient_norm is not None:
         nn.utils.clip_grad_norm_(run.network.parameters(), recipe.clip_gradient_norm)
     run.optimizer.step()
-    update_average(run)
+    runs.update_average(run)
     run.step += 1
     return loss.detach()
 
 
-@dataclass(frozen=True)
-class World:
-    """The processes that share a run: `torchrun` starts them and sets their environment."""
+def steps_within(
+    run: Run,
+    store: CropStore,
+    held_out: list[Photo],
+    seconds: Callable[[], float],
+    *,
+    forward: Callable[[Tensor], Tensor],
+    world: World,
+) -> int:
+    """How many steps of a new run fit in the `seconds` that are left, validation included.
 
-    rank: int
-    size: int
-
-    def part(self, batch: int) -> slice:
-        """This process's share of a batch. Raises ValueError where the shares would differ."""
-        if batch % self.size:
-            raise ValueError(f"batch {batch} does not divide among {self.size} processes")
-        share = batch // self.size
-        return slice(self.rank * share, (self.rank + 1) * share)
-
-    def agree(self, stop: bool, device: str) -> bool:
-        """Whether any process wants to stop; all of them get the same answer."""
-        if self.size == 1:
-            return stop
-        votes = torch.tensor(float(stop), device=device)
-        dist.all_reduce(votes)
-        return bool(votes > 0)
-
-    def mean(self, value: Tensor) -> float:
-        """Mean of a scalar over the processes."""
-        if self.size > 1:
-            dist.all_reduce(value)
-        return float(value) / self.size
-
-
-@contextmanager
-def join_world(device: str) -> Iterator[World]:
-    """Join the processes that `torchrun` started; alone without it."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
-        yield World(0, 1)
-        return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield World(dist.get_rank(), size)
-    finally:
-        dist.destroy_process_group()
+    Takes a few steps and one validation with the clock running, then puts the run back to its
+    start. Raises ValueError where not even one step fits.
+    """
+    start = io.BytesIO()
+    torch.save(
+        [run.network.state_dict(), run.average.state_dict(), run.generator.get_state()], start
+    )
+    recipe, part = run.recipe, world.part(run.recipe.batch)
+    loss_of = HighFrequencyLoss(recipe.alpha, recipe.beta, recipe.kernel_size, recipe.sigma)
+    loss_of = loss_of.to(store.device)
+    times = []
+    for _ in range(UNTIMED_STEPS + TIMED_STEPS):
+        clock = time.monotonic()
+        loss = take_step(run, forward, loss_of, *store.draw(recipe.batch, run.generator, part=part))
+        float(loss)  # waits for the device
+        times.append(time.monotonic() - clock)
+    clock = time.monotonic()
+    mean_psnr(run.average, held_out, scale=recipe.scale, device=store.device)
+    a_step = statistics.median(times[UNTIMED_STEPS:])
+    a_step += (time.monotonic() - clock) / recipe.validate_every
+    slowest = world.greatest(a_step, store.device)
+    left = -world.greatest(-seconds(), store.device)
+    start.seek(0)
+    network, average, drawn = torch.load(start, weights_only=True)
+    run.network.load_state_dict(network)
+    run.average.load_state_dict(average)
+    run.generator.set_state(drawn.cpu())
+    run.optimizer.zero_grad(set_to_none=True)
+    run.optimizer.state.clear()
+    run.step = 0
+    steps = int(left / slowest)
+    if steps < 1:
+        raise ValueError(
+            f"the budget is used up before the first step, which takes {slowest:.3g} s: raise it"
+        )
+    return steps
 
 
 @contextmanager
@@ -264,11 +142,26 @@ def stop_signals() -> Iterator[threading.Event]:
 
 
 class Log:
-    """A line every so often on the screen, and the same as JSON lines in the run's folder."""
+    """A line every so often on the screen, and the same as JSON lines in the run's folder.
 
-    def __init__(self, path: Path, *, quiet: bool) -> None:
+    A run that was killed has logged steps that its last checkpoint does not know; `step`, where it
+    goes on from, drops them, since they are taken again.
+    """
+
+    def __init__(self, path: Path, *, step: int, quiet: bool) -> None:
         self.path = path
         self.quiet = quiet
+        if quiet or not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step and step > 0:
+                    kept.append(line + "\n")
+            except (ValueError, KeyError):  # cut short by the kill
+                continue
+        with replacing(path) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
 
     def __call__(self, **values: float) -> None:
         if self.quiet:
@@ -285,7 +178,7 @@ def train(
     out: Path,
     *,
     forward: Callable[[Tensor], Tensor] | None = None,
-    world: World = World(0, 1),
+    world: World = ALONE,
     time_limit: float = math.inf,
 ) -> bool:
     """Take steps until the recipe's last, the time limit in seconds, or a stop signal.
@@ -298,7 +191,10 @@ def train(
     loss_of = HighFrequencyLoss(recipe.alpha, recipe.beta, recipe.kernel_size, recipe.sigma)
     loss_of = loss_of.to(device)
     first = world.rank == 0
-    log = Log(out / "log.jsonl", quiet=not first)
+    log = Log(out / "log.jsonl", step=run.step, quiet=not first)
+    if first:
+        for left_by_a_kill in out.glob(".*.tmp"):
+            left_by_a_kill.unlink()
     forward = run.network if forward is None else forward
     run.network.train()
     began, started_with = time.monotonic(), run.seconds
@@ -315,9 +211,10 @@ def train(
             if run.step % recipe.log_every == 0 or last:
                 mean = world.mean(total / counted)
                 if not math.isfinite(mean):
-                    raise DivergedError(
+                    raise runs.DivergedError(
                         f"the loss is {mean} near step {run.step}; {out / 'last.pt'}, if it is "
-                        "there, is from before: resume from it with a lower learning rate"
+                        "there, is from before: start a new run from it with --init-from and a "
+                        "lower --learning-rate"
                     )
                 log(
                     step=run.step,
@@ -332,13 +229,13 @@ def train(
                 log(step=run.step, held_out_psnr_db=score, hours=run.seconds / 3600)
                 if score > run.best_psnr:
                     run.best_psnr = score
-                    save_best(run, out / "best.safetensors")
+                    runs.save_best(run, out / "best.safetensors")
                 clock = time.monotonic() if counted == 0 else clock
             if first and run.step % recipe.save_every == 0 and not last:
-                save(run, out / "last.pt")
+                runs.save(run, out / "last.pt")
         run.seconds = started_with + time.monotonic() - began
         if first:
-            save(run, out / "last.pt")
+            runs.save(run, out / "last.pt")
     return run.step >= recipe.steps
 
 
@@ -350,70 +247,12 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def choose_device(wanted: str) -> str:
-    """ "auto" is CUDA where it works and the CPU elsewhere; a named device must be there."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", wanted):
-        raise ValueError(f"--device is auto, cpu, cuda or such as cuda:1, not {wanted}")
-    if wanted == "cpu":
-        return wanted
-    if not torch.cuda.is_available():
-        raise ValueError(
-            f"--device {wanted}: PyTorch {torch.__version__} sees no CUDA device here; "
-            "check the driver, or take --device cpu"
-        )
-    there = torch.cuda.device_count()
-    if ":" in wanted and int(wanted.split(":")[1]) >= there:
-        raise ValueError(f"--device {wanted}: there are {there} CUDA devices, counted from 0")
-    return wanted
-
-
-def own_device(wanted: str) -> str:
-    """This process's device: under `torchrun` each has the GPU of its local rank."""
-    local_rank = os.environ.get("LOCAL_RANK")
-    if local_rank is None or not choose_device(wanted).startswith("cuda"):
-        return choose_device(wanted)
-    if ":" in wanted:
-        raise ValueError(
-            f"--device {wanted} under torchrun: leave the number out, each has its own"
-        )
-    device = choose_device(f"cuda:{local_rank}")
-    torch.cuda.set_device(device)
-    return device
-
-
-def open_run(
-    recipe: str | None,
-    steps: int | None,
-    autocast: Literal["none", "bf16"] | None,
-    resume_from: Path | None,
-    init_from: Path | None,
-    device: str,
-    channels_last: bool,
-) -> Run:
-    """A resumed run, or a new one from fresh weights or those of `init_from`."""
-    if resume_from is not None:
-        if channels_last or any(
-            given is not None for given in (recipe, steps, autocast, init_from)
-        ):
-            raise ValueError(
-                "--resume goes on as the run began: leave out --recipe, --steps, --autocast, "
-                "--channels-last and --init-from, or start anew with --init-from"
-            )
-        return resume(resume_from, device)
-    chosen = recipes.find(recipe or "quick_x4")
+def adjust(recipe: Recipe, *, steps: int | None, **fields: Any) -> Recipe:
+    """The recipe with the fields that are not None in place of its own."""
     if steps is not None:
-        warmup = min(chosen.warmup_steps, max(steps - 1, 0))
-        chosen = dataclasses.replace(chosen, steps=steps, warmup_steps=warmup)
-    if autocast is not None:
-        chosen = dataclasses.replace(chosen, autocast=autocast)
-    run = begin(chosen, device, channels_last=channels_last)
-    if init_from is not None:
-        weights = checkpoints.read_weights(init_from)
-        checkpoints.fill(run.network, weights, source=str(init_from))
-        checkpoints.fill(run.average, weights, source=str(init_from))
-    return run
+        recipe = recipes.with_steps(recipe, steps)
+    given = {name: value for name, value in fields.items() if value is not None}
+    return dataclasses.replace(recipe, **given)
 
 
 def run_folder(out: Path | None, resume_from: Path | None) -> tuple[Path, Path | None]:
@@ -438,78 +277,117 @@ def main(
     out: Path | None = None,
     recipe: str | None = None,
     steps: int | None = None,
+    budget: str | None = None,
     time_limit: str | None = None,
     resume: Path | None = None,
     init_from: Path | None = None,
     device: str = "auto",
+    learning_rate: float | None = None,
+    batch: int | None = None,
+    patch: int | None = None,
     autocast: Literal["none", "bf16"] | None = None,
     compile: bool = False,  # noqa: A002 (the flag's name)
     channels_last: bool = False,
+    merge_groups: str | None = None,
     strict: bool = False,
+    cache: Path | None = None,
 ) -> int:
     """Train a super-resolution network on folders of photographs.
 
     Args:
-        data: One or more folders of photos (searched through), such as DIV2K_train_HR.
+        data: One or more folders of photos (searched through), such as DIV2K_train_HR, or DIV2K
+            with its low-resolution partners (0001.png and X4/0001x4.png).
         out: Folder of a new run: recipe.json, log.jsonl, last.pt, best.safetensors. Without it,
             runs/latest. A resumed run stays in its folder.
-        recipe: A name: paper_x2, paper_x3, paper_x4, quick_x2, quick_x3, quick_x4, smoke.
-            Without it, quick_x4.
+        recipe: A name: paper_x2, paper_x3, paper_x4, quick_x2, quick_x3, quick_x4, smoke, or a row
+            of the paper's ablations such as table3_alpha_0.4. Without it, quick_x4.
         steps: Length of a new run, in place of the recipe's; its schedule spans exactly these.
+        budget: In place of --steps: time for the whole command (45m, 2h). The first steps are
+            timed, and the schedule spans as many as fit.
         time_limit: Stop after this long (90s, 45m, 2h) and save; the schedule does not bend.
         resume: Run folder or checkpoint to go on with, to the identical next step.
-        init_from: Weights to start a new run from (a warm restart).
+        init_from: Weights to start a new run from (a warm restart); those of another factor give
+            their body, and their last convolutions resampled.
         device: auto, cpu, cuda or cuda:1.
+        learning_rate: In place of the recipe's highest.
+        batch: In place of the recipe's: crops a step, over all devices together.
+        patch: In place of the recipe's: side of a low-resolution crop in pixels.
         autocast: In place of the recipe's: bf16 is faster where the device computes in it (GPUs,
             CPUs with AVX-512 BF16 or AMX) and slower elsewhere.
         compile: Compile the network with torch.compile: slow to start, faster after.
         channels_last: Keep feature maps in channels-last order.
+        merge_groups: Compute so many groups of each grouped convolution as one, with zeros between:
+            the same function, faster on some devices. A number, all, or auto (the default), which
+            measures on a GPU and leaves them on a CPU.
         strict: Refuse data folders with bad or too small files instead of leaving those out.
+        cache: Folder in which decoded photos are kept for the next run (3 bytes a pixel).
     """
+    began = time.monotonic()
     own = own_device(device)
+    whole = None if budget is None else parse_duration(budget)
+    if whole is not None and (steps is not None or resume is not None):
+        raise ValueError("--budget fixes the length of a new run: leave out --steps and --resume")
+    fixed = (recipe, steps, learning_rate, batch, patch, autocast, init_from, merge_groups)
+    if resume is not None and (channels_last or any(given is not None for given in fixed)):
+        raise ValueError(
+            "--resume goes on as the run began: leave out --recipe and what stands in its place, "
+            "--channels-last, --merge-groups and --init-from, or start anew with --init-from"
+        )
     limit = math.inf if time_limit is None else parse_duration(time_limit)
     folder, checkpoint = run_folder(out, resume)
     with join_world(own) as world:
-        run = open_run(recipe, steps, autocast, checkpoint, init_from, own, channels_last)
+        if checkpoint is not None:
+            run = runs.resume(checkpoint, own)
+        else:
+            chosen = adjust(
+                recipes.find(recipe or "quick_x4"),
+                steps=steps,
+                learning_rate=learning_rate,
+                batch=batch,
+                patch=patch,
+                autocast=autocast,
+            )
+            run = runs.start(
+                chosen, init_from, own, channels_last=channels_last, merge=merge_groups or "auto"
+            )
         rule = run.recipe
         tell: Callable[[str], None] = print if world.rank == 0 else (lambda text: None)
         tell(f"{rule.network} x{rule.scale} on {own}: step {run.step} of {rule.steps}")
+        if run.merged_groups > 1:
+            tell(f"grouped convolutions: {run.merged_groups} groups computed as one")
+        files = find_pairs(data, rule.scale)
         photos, faults = load_photos(
-            find_photos(data), rule.scale, least_side=rule.patch * rule.scale, strict=strict
+            files, rule.scale, least_side=rule.patch * rule.scale, strict=strict, cache=cache
         )
         for fault in faults:
             tell(f"left out: {fault}")
+        if pairs := sum(file.low is not None for file in files):
+            tell(f"{pairs} of {len(files)} photos have x{rule.scale} partners; the rest are shrunk")
         training, held_out = hold_out(photos, rule.held_out)
-        keep_apart(run, held_out)
+        runs.keep_photos(run, training, held_out)
         pixels = sum(p.high.shape[0] * p.high.shape[1] for p in training)
         names = ", ".join(sorted(photo.name for photo in held_out))
         tell(f"{len(training)} photos to train on ({pixels / 1e6:.1f} Mpixel); held out: {names}")
         store = CropStore(training, rule.scale, rule.patch, own)
+        forward: Any = DistributedDataParallel(run.network) if world.size > 1 else run.network
+        if compile:
+            forward = torch.compile(forward)
+        if whole is not None:
+
+            def left() -> float:
+                return whole - (time.monotonic() - began)
+
+            fitting = steps_within(run, store, held_out, left, forward=forward, world=world)
+            run.recipe = rule = recipes.with_steps(rule, fitting)
+            tell(f"{fitting} steps fit in {budget}")
         if world.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / "recipe.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(rule), indent=2) + "\n")
-        forward: Any = DistributedDataParallel(run.network) if world.size > 1 else run.network
-        if compile:
-            forward = torch.compile(forward)
         done = train(run, store, held_out, folder, forward=forward, world=world, time_limit=limit)
         state = "done" if done else f"stopped; go on with --resume {folder}"
         tell(f"step {run.step} of {rule.steps}, best {run.best_psnr:.3f} dB held out: {state}")
     return 0
-
-
-def keep_apart(run: Run, held_out: list[Photo]) -> None:
-    """Note which photos are held out. Raises ValueError where a resumed run had others.
-
-    Then photos that it trained on would now judge it.
-    """
-    digests = tuple(sorted(digest(photo) for photo in held_out))
-    if run.held_out and run.held_out != digests:
-        raise ValueError(
-            "the photos held out are others than when this run began: give --data the same "
-            "folders, or start a new run with --init-from"
-        )
-    run.held_out = digests
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ A network is one file in `gidrn/networks` and one line in `NETWORKS`.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +93,27 @@ def find(name: str) -> Network:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name]
+
+
+def configured(name: str, fields: Mapping[str, Any]) -> Any:
+    """The configuration that `name` stands for, with `fields` in the place of its own.
+
+    `fields` are as JSON holds them: a list stands for a tuple. Raises ValueError for an unknown
+    field, naming the nearest, and for a value that the network does not take.
+    """
+    config = find(name).config
+    known = [field.name for field in dataclasses.fields(config)]
+    for field, value in fields.items():
+        if field not in known:
+            raise unknown(f"field of {name}'s configuration", field, known)
+        if isinstance(getattr(config, field), bool) != isinstance(value, bool):
+            kind = type(getattr(config, field)).__name__
+            raise ValueError(f"{field} of {name} is of the kind {kind}, which {value!r} is not")
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    try:
+        return dataclasses.replace(config, **values)
+    except TypeError as error:  # such as a word where a check compares numbers
+        raise ValueError(f"{name} cannot be configured with {values}: {error}") from error
 
 
 def create(name: str, scale: int, *, config: Any = None) -> nn.Module:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gidrn.data import Photo
 from gidrn.evaluation import mean_psnr, to_image, to_tensor, upscale
+from gidrn.photos import Photo
 
 
 class Repeat(nn.Module):

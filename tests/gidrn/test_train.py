@@ -6,8 +6,10 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gidrn import checkpoints, command_line, recipes, train, zoo
-from gidrn.data import CropStore, Photo
+from gidrn import checkpoints, command_line, recipes, runs, train, world, zoo
+from gidrn.crops import CropStore
 from gidrn.losses import HighFrequencyLoss
 from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.photos import Photo
 from gidrn.recipes import Recipe
 from gidrn.resize import downscale
 
@@ -57,13 +60,13 @@ def photos(count: int = 3) -> list[Photo]:
     return made
 
 
-def run_to_end(run: train.Run, out: Path, **options: float) -> bool:
+def run_to_end(run: runs.Run, out: Path, **options: float) -> bool:
     out.mkdir(exist_ok=True)
     store = CropStore(photos(), 2, run.recipe.patch, "cpu")
     return train.train(run, store, photos(1), out, **options)  # type: ignore[arg-type]
 
 
-def same(a: train.Run, b: train.Run) -> bool:
+def same(a: runs.Run, b: runs.Run) -> bool:
     pairs = [(a.network, b.network), (a.average, b.average)]
     equal = all(
         torch.equal(x, y)
@@ -75,7 +78,7 @@ def same(a: train.Run, b: train.Run) -> bool:
 
 def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=60, log_every=20, learning_rate=3e-3)
-    run = train.begin(recipe, "cpu")
+    run = runs.begin(recipe, "cpu")
     assert run_to_end(run, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -90,10 +93,10 @@ def test_a_run_learns_and_leaves_its_files(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_takes_the_identical_steps(tmp_path: Path) -> None:
-    whole = train.begin(RECIPE, "cpu")
+    whole = runs.begin(RECIPE, "cpu")
     run_to_end(whole, tmp_path / "whole")
 
-    stopped = train.begin(RECIPE, "cpu")
+    stopped = runs.begin(RECIPE, "cpu")
 
     class EnoughError(Exception):
         pass
@@ -107,7 +110,7 @@ def test_a_resumed_run_takes_the_identical_steps(tmp_path: Path) -> None:
     store = CropStore(photos(), 2, RECIPE.patch, "cpu")
     with pytest.raises(EnoughError):
         train.train(stopped, store, photos(1), tmp_path / "parts", forward=forward)
-    resumed = train.resume(tmp_path / "parts" / "last.pt", "cpu")
+    resumed = runs.resume(tmp_path / "parts" / "last.pt", "cpu")
     assert resumed.step == 4
     assert resumed.recipe == RECIPE
     assert not same(resumed, whole)
@@ -117,15 +120,15 @@ def test_a_resumed_run_takes_the_identical_steps(tmp_path: Path) -> None:
 
 
 def test_a_time_limit_stops_and_does_not_bend_the_schedule(tmp_path: Path) -> None:
-    run = train.begin(RECIPE, "cpu")
+    run = runs.begin(RECIPE, "cpu")
     assert not run_to_end(run, tmp_path, time_limit=0.0)
-    resumed = train.resume(tmp_path / "last.pt", "cpu")
+    resumed = runs.resume(tmp_path / "last.pt", "cpu")
     assert resumed.step == run.step < RECIPE.steps
     assert resumed.recipe.steps == RECIPE.steps
 
 
 def test_a_stop_signal_saves_between_two_steps(tmp_path: Path) -> None:
-    run = train.begin(RECIPE, "cpu")
+    run = runs.begin(RECIPE, "cpu")
 
     def forward(x: Tensor) -> Tensor:
         if run.step == 2:
@@ -134,37 +137,37 @@ def test_a_stop_signal_saves_between_two_steps(tmp_path: Path) -> None:
 
     store = CropStore(photos(), 2, RECIPE.patch, "cpu")
     assert not train.train(run, store, photos(1), tmp_path, forward=forward)
-    assert train.resume(tmp_path / "last.pt", "cpu").step == 3
+    assert runs.resume(tmp_path / "last.pt", "cpu").step == 3
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    run = train.begin(RECIPE, "cpu")
+    run = runs.begin(RECIPE, "cpu")
 
     def forward(x: Tensor) -> Tensor:
         return run.network(x) * (float("nan") if run.step == 4 else 1.0)  # type: ignore[no-any-return]
 
     store = CropStore(photos(), 2, RECIPE.patch, "cpu")
-    with pytest.raises(train.DivergedError, match="near step 6"):
+    with pytest.raises(runs.DivergedError, match="near step 6"):
         train.train(run, store, photos(1), tmp_path, forward=forward)
-    kept = train.resume(tmp_path / "last.pt", "cpu")
+    kept = runs.resume(tmp_path / "last.pt", "cpu")
     assert kept.step == 4
     assert all(bool(torch.isfinite(p).all()) for p in kept.network.parameters())
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
-    run = train.begin(RECIPE, "cpu")
-    train.save(run, tmp_path / "last.pt")
+    run = runs.begin(RECIPE, "cpu")
+    runs.save(run, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
     with torch.no_grad():
         next(iter(run.network.parameters())).fill_(float("inf"))
-    with pytest.raises(train.DivergedError):
-        train.save(run, tmp_path / "last.pt")
+    with pytest.raises(runs.DivergedError):
+        runs.save(run, tmp_path / "last.pt")
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
 def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
-    run = train.begin(dataclasses.replace(RECIPE, ema_decay=0.99), "cpu")
+    run = runs.begin(dataclasses.replace(RECIPE, ema_decay=0.99), "cpu")
     moved = next(iter(run.network.parameters()))
     averaged = next(iter(run.average.parameters()))
     for step, share in ((0, 0.9), (10, 9 / 20), (10_000, 0.01)):
@@ -172,7 +175,7 @@ def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
             moved.fill_(1.0)
             averaged.fill_(0.0)
         run.step = step
-        train.update_average(run)
+        runs.update_average(run)
         torch.testing.assert_close(averaged, torch.full_like(averaged, share))
 
 
@@ -183,7 +186,7 @@ def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path, content: bytes) 
     path = tmp_path / "last.pt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="no whole PyTorch checkpoint") as caught:
-        train.resume(path, "cpu")
+        runs.resume(path, "cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -199,7 +202,7 @@ def test_a_checkpoint_that_cannot_go_on_here_says_why(
     tmp_path: Path, change: dict[str, object], message: str | None
 ) -> None:
     path = tmp_path / "last.pt"
-    train.save(train.begin(RECIPE, "cpu"), path)
+    runs.save(runs.begin(RECIPE, "cpu"), path)
     saved = torch.load(path, weights_only=True)
     if message is None:
         del saved["step"]
@@ -208,14 +211,14 @@ def test_a_checkpoint_that_cannot_go_on_here_says_why(
         saved.update(change)
     torch.save(saved, path)
     with pytest.raises(ValueError, match=message):
-        train.resume(path, "cpu")
+        runs.resume(path, "cpu")
 
 
 def test_a_full_disk_is_an_oserror_and_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = train.begin(RECIPE, "cpu")
-    train.save(run, tmp_path / "last.pt")
+    run = runs.begin(RECIPE, "cpu")
+    runs.save(run, tmp_path / "last.pt")
     before = (tmp_path / "last.pt").read_bytes()
 
     def full(self: Path, data: bytes) -> int:
@@ -224,38 +227,59 @@ def test_a_full_disk_is_an_oserror_and_leaves_the_last_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space left"):
-            train.save(run, tmp_path / "last.pt")
+            runs.save(run, tmp_path / "last.pt")
     assert (tmp_path / "last.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_checkpoint_gives_its_averaged_weights(tmp_path: Path) -> None:
-    run = train.begin(RECIPE, "cpu")
+    run = runs.begin(RECIPE, "cpu")
     with torch.no_grad():
         for parameter in run.average.parameters():
             parameter.fill_(0.25)
-    train.save(run, tmp_path / "last.pt")
+    runs.save(run, tmp_path / "last.pt")
     network = zoo.load("gidrn", 2, weights=tmp_path / "last.pt")
     assert all(bool((p == 0.25).all()) for p in network.parameters())
 
 
 def test_channels_last_resumes_to_the_identical_step(tmp_path: Path) -> None:
-    whole = train.begin(RECIPE, "cpu", channels_last=True)
+    whole = runs.begin(RECIPE, "cpu", channels_last=True)
     run_to_end(whole, tmp_path / "whole")
-    part = train.begin(RECIPE, "cpu", channels_last=True)
+    part = runs.begin(RECIPE, "cpu", channels_last=True)
     store = CropStore(photos(), 2, RECIPE.patch, "cpu")
     loss_of = HighFrequencyLoss()
     for _ in range(3):
         train.take_step(part, part.network, loss_of, *store.draw(2, part.generator))
-    train.save(part, tmp_path / "last.pt")
-    resumed = train.resume(tmp_path / "last.pt", "cpu")
+    runs.save(part, tmp_path / "last.pt")
+    resumed = runs.resume(tmp_path / "last.pt", "cpu")
     assert resumed.channels_last
     run_to_end(resumed, tmp_path / "parts")
     assert same(resumed, whole)
 
 
+@pytest.mark.parametrize(("wanted", "factor"), [("auto", 1), ("1", 1), ("2", 2), ("all", 2)])
+def test_merged_groups_train_alike_and_are_kept(tmp_path: Path, wanted: str, factor: int) -> None:
+    assert runs.choose_groups(wanted, RECIPE, "cpu") == factor
+    plain = runs.begin(RECIPE, "cpu")
+    merged = runs.begin(RECIPE, "cpu", merged_groups=factor)
+    run_to_end(plain, tmp_path / "plain")
+    run_to_end(merged, tmp_path / "merged")
+    assert runs.resume(tmp_path / "merged" / "last.pt", "cpu").merged_groups == factor
+    kept = checkpoints.read_weights(tmp_path / "merged" / "last.pt")
+    for name, tensor in plain.average.state_dict().items():
+        # Adam divides by the gradient's size, so a rounding of 1e-7 may become 1e-5 of a weight.
+        torch.testing.assert_close(kept[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_merged_groups_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="auto, all or a number"):
+        runs.choose_groups("some", RECIPE, "cpu")
+    with pytest.raises(ValueError, match="do not merge 3 at a time"):
+        runs.begin(RECIPE, "cpu", merged_groups=runs.choose_groups("3", RECIPE, "cpu"))
+
+
 def test_a_step_in_bf16_learns_in_fp32_weights() -> None:
-    run = train.begin(dataclasses.replace(RECIPE, autocast="bf16"), "cpu")
+    run = runs.begin(dataclasses.replace(RECIPE, autocast="bf16"), "cpu")
     store = CropStore(photos(), 2, RECIPE.patch, "cpu")
     before = [p.detach().clone() for p in run.network.parameters()]
     loss = train.take_step(run, run.network, HighFrequencyLoss(), *store.draw(2, run.generator))
@@ -265,18 +289,133 @@ def test_a_step_in_bf16_learns_in_fp32_weights() -> None:
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_a_resumed_run_keeps_the_same_photos_apart() -> None:
-    run = train.begin(RECIPE, "cpu")
-    train.keep_apart(run, photos(2))
-    train.keep_apart(run, photos(2)[::-1])
-    with pytest.raises(ValueError, match="held out are others"):
-        train.keep_apart(run, photos(3)[1:])
+def test_a_resumed_run_needs_the_same_photos() -> None:
+    run = runs.begin(RECIPE, "cpu")
+    first, second, third, fourth = photos(4)
+    runs.keep_photos(run, [first, second], [third])
+    runs.keep_photos(run, [second, first], [third])
+    for training, apart, counts in (
+        ([first, third], [second], "0 of 3 are missing or changed, and 0 are new"),
+        ([first], [third], "1 of 3 are missing or changed, and 0 are new"),
+        ([first, second, fourth], [third], "0 of 3 are missing or changed, and 1 are new"),
+        ([first, fourth], [third], "1 of 3 are missing or changed, and 1 are new"),
+    ):
+        with pytest.raises(ValueError, match=counts):
+            runs.keep_photos(run, training, apart)
+
+
+def test_a_run_killed_at_any_instant_goes_on_to_the_identical_weights(tmp_path: Path) -> None:
+    """SIGKILL at moments spread over start, steps and checkpoint writing, again and again."""
+    steps = 40
+    module = [sys.executable, "-m", "gidrn.train", "--data", str(SAMPLES), "--device", "cpu"]
+    fresh = ["--recipe", "smoke", "--steps", str(steps)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*module, *more],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    whole = start(*fresh, "--out", str(tmp_path / "whole"))
+    assert whole.wait(300) == 0
+    out = tmp_path / "killed"
+    kills = 0
+    while True:
+        begun = (out / "last.pt").exists()
+        how = ["--resume", str(out)] if begun else [*fresh, "--out", str(out)]
+        process = start(*how)
+        assert process.stdout is not None
+        # Killed a moment after its so-many-th line: each time at another point of its work.
+        for _ in process.stdout:
+            kills_at = read_step(out)
+            if kills < 5 and kills_at >= 7 * (kills + 1):
+                time.sleep(0.013 * kills)
+                process.kill()
+                kills += 1
+                break
+        process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert kills == 5
+    logs = []
+    for folder in ("whole", "killed"):
+        logs.append([json.loads(li) for li in (tmp_path / folder / "log.jsonl").open()])
+        assert [e["step"] for e in logs[-1] if "loss" in e] == list(range(1, steps + 1))
+    assert [e.get("loss") for e in logs[0]] == [e.get("loss") for e in logs[1]]
+    states = [torch.load(tmp_path / f / "last.pt") for f in ("whole", "killed")]
+    for part in ("network", "average"):
+        for name, tensor in states[0][part].items():
+            assert torch.equal(tensor, states[1][part][name]), name
+    best = [
+        checkpoints.read_weights(tmp_path / f / "best.safetensors") for f in ("whole", "killed")
+    ]
+    assert all(torch.equal(tensor, best[1][name]) for name, tensor in best[0].items())
+
+
+def read_step(out: Path) -> int:
+    """The last step that a run logged; 0 before it did."""
+    log = out / "log.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def test_a_kill_while_writing_a_checkpoint_leaves_the_one_before(tmp_path: Path) -> None:
+    """A process that dies halfway through the bytes of last.pt: the old file is whole."""
+    run = runs.begin(RECIPE, "cpu")
+    runs.save(run, tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    child = f"""
+import os, signal
+from pathlib import Path
+from gidrn import recipes, runs
+run = runs.begin(recipes.find("smoke"), "cpu")
+def half(path, data):
+    with open(path, "wb") as file:
+        file.write(bytes(data)[: len(data) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+Path.write_bytes = half
+runs.save(run, Path({str(tmp_path / "last.pt")!r}))
+"""
+    dead = subprocess.run([sys.executable, "-c", child], cwd=ROOT, capture_output=True, timeout=120)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert (tmp_path / "last.pt").read_bytes() == before
+    assert runs.resume(tmp_path / "last.pt", "cpu").step == 0
+    assert len(list(tmp_path.glob(".last-*.tmp"))) == 1
+    train.train(
+        run, CropStore(photos(), 2, RECIPE.patch, "cpu"), photos(1), tmp_path, time_limit=-1.0
+    )
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_a_budget_sets_the_number_of_steps_and_leaves_the_run_at_its_start(tmp_path: Path) -> None:
+    run, untouched = (runs.begin(RECIPE, "cpu") for _ in range(2))
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+
+    def steps(seconds: float) -> int:
+        return train.steps_within(
+            run, store, photos(1), lambda: seconds, forward=run.network, world=world.ALONE
+        )
+
+    few, many = steps(2.0), steps(200.0)
+    assert 1 <= few < many
+    with pytest.raises(ValueError, match="used up before the first step"):
+        steps(1e-9)
+    assert run_to_end(run, tmp_path / "measured")
+    assert run_to_end(untouched, tmp_path / "untouched")
+    assert same(run, untouched)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(1)}, tmp_path / "last.pt")
     with pytest.raises(ValueError, match=r"no checkpoint of gidrn\.train"):
-        train.resume(tmp_path / "last.pt", "cpu")
+        runs.resume(tmp_path / "last.pt", "cpu")
 
 
 @pytest.mark.parametrize(
@@ -294,21 +433,21 @@ def test_durations_that_are_none(text: str) -> None:
 
 def test_a_named_device_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert train.choose_device("auto") == "cpu"
+    assert world.choose_device("auto") == "cpu"
     with pytest.raises(ValueError, match="no CUDA device"):
-        train.choose_device("cuda")
+        world.choose_device("cuda")
     for wrong in ("tpu", "cuda:x", "cpu:0"):
         with pytest.raises(ValueError, match="auto, cpu, cuda or such as cuda:1"):
-            train.choose_device(wrong)
+            world.choose_device(wrong)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert train.choose_device("cuda:1") == "cuda:1"
+    assert world.choose_device("cuda:1") == "cuda:1"
     with pytest.raises(ValueError, match="there are 2 CUDA devices"):
-        train.choose_device("cuda:2")
+        world.choose_device("cuda:2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert train.own_device("cpu") == "cpu"
+    assert world.own_device("cpu") == "cpu"
     with pytest.raises(ValueError, match="under torchrun"):
-        train.own_device("cuda:0")
+        world.own_device("cuda:0")
 
 
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -347,24 +486,62 @@ def test_the_command_trains_refuses_to_overwrite_and_resumes(
     )
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    """torchrun over two CPU processes: the loss curve of one process with the same batch."""
-    base = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu"]
+LOOPBACK = "127.0.0.1"
+
+ADD_UP = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+ones = torch.ones(1)
+dist.all_reduce(ones)
+assert ones.item() == 2
+dist.destroy_process_group()
+"""
+"""The least that two processes must manage together, without any code of ours."""
+
+
+def launch_two(*program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program twice under torchrun, over the loopback address alone.
+
+    `torchrun --standalone` asks the resolver for the machine's own name, and not every machine's
+    resolver knows it.
+    """
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        port = free.getsockname()[1]
+    where = [f"--master-addr={LOOPBACK}", f"--master-port={port}", f"--local-addr={LOOPBACK}"]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
     }
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    module = ["-m", "gidrn.train", *base]
-    for prefix, name in (([sys.executable], "one"), (launch, "two")):
-        subprocess.run(
-            [*prefix, *module, "--out", str(tmp_path / name)],
-            check=True,
-            env=environment,
-            capture_output=True,
-            timeout=300,
-        )
+    names = [name for _, name in socket.if_nameindex()]
+    for loopback in ("lo", "lo0"):  # Linux's name and macOS's
+        if loopback in names:
+            environment["GLOO_SOCKET_IFNAME"] = loopback
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *where]
+    return subprocess.run(
+        [*launch, *program], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """torchrun over two CPU processes: the loss curve of one process with the same batch."""
+    (tmp_path / "add_up.py").write_text(ADD_UP)
+    probe = launch_two(str(tmp_path / "add_up.py"))
+    if probe.returncode:
+        pytest.skip(f"two processes cannot add up a number over {LOOPBACK}: {probe.stderr[-2000:]}")
+    module = ["-m", "gidrn.train", "--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu"]
+    alone = subprocess.run(
+        [sys.executable, *module, "--out", str(tmp_path / "one")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert alone.returncode == 0, alone.stderr[-4000:]
+    shared = launch_two(*module, "--out", str(tmp_path / "two"))
+    assert shared.returncode == 0, shared.stderr[-4000:]
     curves = []
     for name in ("one", "two"):
         lines = (tmp_path / name / "log.jsonl").read_text().splitlines()

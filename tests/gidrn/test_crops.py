@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from gidrn.data import CropStore, Photo, find_photos, hold_out, load_photos
+from gidrn.crops import CropStore
+from gidrn.photos import Photo
 
 
 def numbered(height: int, width: int, scale: int, *, tag: int) -> Photo:
@@ -69,54 +67,3 @@ def test_larger_photos_are_drawn_more_often() -> None:
 def test_crops_larger_than_a_photo_are_refused() -> None:
     with pytest.raises(ValueError, match="crops of 11 pixels"):
         CropStore([numbered(10, 20, 2, tag=1)], 2, 11, "cpu")
-
-
-def _write(path: Path, height: int, width: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    cv2.imwrite(str(path), rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def test_bad_and_small_files_are_named_or_refused(tmp_path: Path) -> None:
-    _write(tmp_path / "good.png", 40, 50, 0)
-    _write(tmp_path / "small.png", 8, 50, 1)
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "notes.txt").write_text("not looked at")
-    paths = find_photos([tmp_path])
-    assert [path.name for path in paths] == ["empty.png", "good.png", "small.png"]
-    photos, faults = load_photos(paths, 4, least_side=16)
-    assert [photo.name for photo in photos] == ["good.png"]
-    assert photos[0].high.shape == (40, 48, 3)
-    assert photos[0].low.shape == (10, 12, 3)
-    assert ["empty.png" in fault or "small.png" in fault for fault in faults] == [True, True]
-    with pytest.raises(ValueError, match="2 of 3 files"):
-        load_photos(paths, 4, least_side=16, strict=True)
-
-
-@pytest.mark.parametrize(("make", "message"), [(False, "no data folder"), (True, "no images")])
-def test_folders_without_photos_are_refused(tmp_path: Path, make: bool, message: str) -> None:
-    folder = tmp_path / "photos"
-    if make:
-        folder.mkdir()
-    with pytest.raises((ValueError, OSError), match=message):
-        find_photos([folder])
-
-
-def test_the_same_photos_are_held_out_whatever_their_order_and_names() -> None:
-    rng = np.random.default_rng(0)
-    photos = [
-        Photo(
-            f"{n}",
-            rng.integers(0, 256, (256, 260, 3), dtype=np.uint8),
-            np.zeros((1, 1, 3), np.uint8),
-        )
-        for n in range(6)
-    ]
-    training, apart = hold_out(photos, 2)
-    again = hold_out([Photo("other", p.high, p.low) for p in reversed(photos)], 2)[1]
-    assert len(training) == 4
-    assert not {id(photo) for photo in training} & {id(photo) for photo in apart}
-    assert [p.high.tobytes() for p in apart] == [p.high.tobytes() for p in again]
-    twice = hold_out([*photos, *photos], 2)
-    assert [len(part) for part in twice] == [4, 2]
-    with pytest.raises(ValueError, match="least one left"):
-        hold_out(photos, 6)
