@@ -1,4 +1,4 @@
-"""What the paper prints in Tables 4, 5 and 6, as typed rows; the files are in `published/`.
+"""What the paper prints in Tables 1 to 6, as typed rows; the files are in `published/`.
 
 Published figures are other people's, from other machines: they stand beside measured ones, never
 among them. The slips of the printed tables are kept as printed.
@@ -35,6 +35,48 @@ class Score:
 
     psnr_db: float
     ssim: float
+
+
+@dataclass(frozen=True)
+class Table1Row:
+    """What one mixture of the paper's parts reaches at x2 (Section 3.3)."""
+
+    block: str
+    """RFDB or G-IDB."""
+    channels: int
+    dual_path: bool
+    dense_shortcut: bool
+    anrb: bool
+    psnr_db: Mapping[str, float]
+    """By data set: Set5 alone."""
+    params_k: float
+    """Thousands of parameters, shortcut scalars not counted. The last row's is not explained."""
+
+
+@dataclass(frozen=True)
+class Table2Row:
+    """What one sampling of ANRB's keys and values reaches at x2, and needs (Section 3.3)."""
+
+    samples: str
+    """S, a number of points; "none" without ANRB, "infinite" without sampling."""
+    pool_sizes: tuple[int, ...]
+    """Sides of the pooled maps; () for "none" and "infinite"."""
+    psnr_db: Mapping[str, float]
+    """By data set, Set5 and Manga109; one that ran out of memory is missing."""
+    memory_mb: Mapping[int, int]
+    """By the side of a square low-resolution input in pixels, 128 and 180."""
+
+
+@dataclass(frozen=True)
+class Table3Row:
+    """What G-IDRN reaches at x2 with one pair of loss weights (Section 3.3)."""
+
+    alpha: float
+    """Of L1."""
+    beta: float
+    """Of the high-frequency term."""
+    psnr_db: Mapping[str, float]
+    """By data set, all five."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +140,51 @@ def _whole(text: str) -> int | None:
 
 def _number(text: str) -> float | None:
     return float(text) if text else None
+
+
+def table1() -> list[Table1Row]:
+    """The dual path, dense shortcut, ANRB and G-IDB, one by one and together."""
+    return [
+        Table1Row(
+            row["block"],
+            int(row["channels"]),
+            row["dual_path"] == "1",
+            row["dense_shortcut"] == "1",
+            row["anrb"] == "1",
+            {"Set5": float(row["set5_x2_psnr_db"])},
+            float(row["params_k"]),
+        )
+        for row in _rows("table1_ablation.csv")
+    ]
+
+
+def table2() -> list[Table2Row]:
+    """Points that ANRB samples, from none to all."""
+    return [
+        Table2Row(
+            row["samples"],
+            tuple(int(size) for size in row["pool_sizes"].split()),
+            {
+                dataset: float(printed)
+                for dataset in ("Set5", "Manga109")
+                if not (printed := row[f"{dataset.lower()}_x2_psnr_db"]).startswith("out of memory")
+            },
+            {side: int(row[f"memory_mb_{side}"]) for side in (128, 180)},
+        )
+        for row in _rows("table2_anrb_sampling.csv")
+    ]
+
+
+def table3() -> list[Table3Row]:
+    """Weights of the two losses."""
+    return [
+        Table3Row(
+            float(row["alpha_l1"]),
+            float(row["beta_hf"]),
+            {dataset: float(row[f"{dataset.lower()}_x2"]) for dataset in DATASETS},
+        )
+        for row in _rows("table3_loss_weights.csv")
+    ]
 
 
 def table4() -> list[Table4Row]:
