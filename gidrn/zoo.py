@@ -68,15 +68,16 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "gidrn_x4": Variant(
+    f"gidrn_x{scale}": Variant(
         "gidrn",
-        4,
-        WEIGHTS_FOLDER / "gidrn_x4.safetensors",
-        579_741,
+        scale,
+        WEIGHTS_FOLDER / f"gidrn_x{scale}.safetensors",
+        parameters,
         "RGB in [0, 1]",
         "Apache-2.0",
-        "Table 4, x4",
-    ),
+        f"Table 4, x{scale}",
+    )
+    for scale, parameters in ((2, 553_641), (3, 564_516), (4, 579_741))
 }
 
 

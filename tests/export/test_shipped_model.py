@@ -12,12 +12,24 @@ import gidrn
 from export import proof
 from gidrn import checkpoints, recipes, zoo
 from gidrn.evaluation import to_tensor
-from gidrn.resize import downscale
+from gidrn.metrics import luma, psnr
+from gidrn.resize import crop_to_multiple, downscale, imresize
 from gidrn_runtime import Upscaler
 from gidrn_runtime.models import MODELS_DIR
 
 
-@pytest.mark.parametrize("name", sorted(zoo.VARIANTS))
+NOT_IN_THE_RUNTIME = {"gidrn_x2"}
+"""Weights that ship for PyTorch alone: the export's proof refuses them so far, with the attention
+exaggerated (their features at 13x9 are far from those it is scaled on)."""
+
+IN_THE_RUNTIME = sorted(zoo.VARIANTS.keys() - NOT_IN_THE_RUNTIME)
+
+
+def test_the_runtime_ships_what_is_proved_and_nothing_else() -> None:
+    assert sorted(path.stem for path in MODELS_DIR.glob("*.onnx")) == IN_THE_RUNTIME
+
+
+@pytest.mark.parametrize("name", IN_THE_RUNTIME)
 def test_the_runtimes_file_is_made_from_the_shipped_weights(name: str) -> None:
     variant = zoo.VARIANTS[name]
     model = onnx.load(MODELS_DIR / f"{name}.onnx")
@@ -44,15 +56,14 @@ def test_the_card_belongs_to_the_weights(name: str) -> None:
     assert (recipe.network, recipe.scale) == (zoo.VARIANTS[name].network, zoo.VARIANTS[name].scale)
 
 
-def test_a_sample_comes_out_better_than_bicubic() -> None:
-    from gidrn.metrics import luma, psnr
-    from gidrn.resize import crop_to_multiple, imresize
-
+@pytest.mark.parametrize("name", IN_THE_RUNTIME)
+def test_a_sample_comes_out_better_than_bicubic(name: str) -> None:
+    scale = zoo.VARIANTS[name].scale
     for photo in proof.read_photos():
-        high = crop_to_multiple(photo, 4)
-        low = downscale(photo, 4)
-        with Upscaler("gidrn_x4", color="rgb", threads=1) as upscale:
+        high = crop_to_multiple(photo, scale)
+        low = downscale(high, scale)
+        with Upscaler(name, color="rgb", threads=1) as upscale:
             ours = upscale(low)
-        bicubic = imresize(low, 4).astype(np.uint8)
-        scores = [psnr(luma(image), luma(high), border=4) for image in (ours, bicubic)]
+        bicubic = imresize(low, scale).astype(np.uint8)
+        scores = [psnr(luma(image), luma(high), border=scale) for image in (ours, bicubic)]
         assert scores[0] > scores[1] + 0.2
