@@ -17,7 +17,6 @@ from gidrn.resize import crop_to_multiple, downscale, imresize
 from gidrn_runtime import Upscaler
 from gidrn_runtime.models import MODELS_DIR
 
-
 NOT_IN_THE_RUNTIME = {"gidrn_x2"}
 """Weights that ship for PyTorch alone: the export's proof refuses them so far, with the attention
 exaggerated (their features at 13x9 are far from those it is scaled on)."""
