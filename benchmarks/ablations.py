@@ -32,7 +32,7 @@ from tqdm import tqdm
 from benchmarks import published, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, Value, What
-from export.rewrites import attention
+from export.rewrites import RefusedError, attention
 from gidrn import benchmark_sets, command_line, recipes, runs, train, world
 from gidrn.crops import CropStore
 from gidrn.evaluation import mean_psnr, to_tensor
@@ -59,6 +59,10 @@ PROTOCOL = (
     "from each side, low-resolution images by MATLAB's uint8 imresize unless --data has partners"
 )
 
+LEAST_DIFFERENCE_DB = 0.02
+"""Differences that the paper prints below this have no direction: its rows are single runs, and
+two of one network differ by about as much."""
+
 PAPER_BUDGET = "The paper: 1,000,000 steps of 32 crops of 64x64 from 800 photos."
 
 
@@ -82,7 +86,7 @@ class Budget:
     photos: int
     """How many are trained on."""
     photos_sha256: str
-    """Digest of the pixels trained on and of those held out."""
+    """Digest of the pixels, low and high, that are trained on and of those scored on."""
     held_out: int
     """How many photos are held out."""
     scored_on: str
@@ -121,6 +125,15 @@ class Plan:
         return [(row, seed) for seed in self.seeds for row in recipes.ABLATIONS[self.budget.table]]
 
 
+def pixels_sha256(parts: Sequence[Sequence[Photo]]) -> str:
+    """Digest of photos part by part, whatever their order and names within a part."""
+    seen = [
+        sorted([photo.digest, hashlib.sha256(photo.low.tobytes()).hexdigest()] for photo in part)
+        for part in parts
+    ]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+
 def published_psnr(table: int) -> dict[str, Mapping[str, float]]:
     """What the paper prints, by row of `recipes.ABLATIONS` and data set, in dB."""
     printed = {
@@ -146,9 +159,7 @@ def trained(recipe: Recipe, store: CropStore, *, compiled: bool, name: str) -> r
         if run.step % recipe.log_every == 0 or run.step == recipe.steps:
             value = float(loss)
             if not math.isfinite(value):
-                raise runs.DivergedError(
-                    f"{name}: the loss is {value} at step {run.step}; finished runs are kept"
-                )
+                raise runs.DivergedError(f"{name}: the loss is {value} at step {run.step}")
     return run
 
 
@@ -176,7 +187,8 @@ def measure(plan: Plan, row: str, seed: int) -> Record:
     began = time.monotonic()
     run = trained(recipe, plan.store, compiled=budget.compile, name=f"{row}, seed {seed}")
     seconds = time.monotonic() - began
-    network = scorable(run.average, plan.sets[HELD_OUT], device)
+    every = [photo for photos in plan.sets.values() for photo in photos]
+    network = scorable(run.average, every, device)
     figures = []
     for name, photos in plan.sets.items():
         scores = [mean_psnr(network, [photo], scale=SCALE, device=device) for photo in photos]
@@ -247,13 +259,23 @@ def finished(plan: Plan, out: Path) -> dict[tuple[str, int], Record]:
     return found
 
 
-def measure_missing(plan: Plan, out: Path) -> list[Record]:
-    """Every run of the plan, those in `out` from there; writes `out` after each of the others."""
+def measure_missing(plan: Plan, out: Path) -> tuple[list[Record], list[str]]:
+    """Every run of the plan, those in `out` from there; writes `out` after each of the others.
+
+    A run that diverges, or cannot be scored, does not end the others: what became of it comes
+    second.
+    """
     found = finished(plan, out)
+    failed = []
     for row, seed in plan.pairs:
         if (row, seed) in found:
             continue
-        found[row, seed] = measure(plan, row, seed)
+        try:
+            found[row, seed] = measure(plan, row, seed)
+        except (runs.DivergedError, RefusedError) as error:
+            failed.append(f"{row}, seed {seed}, has no score: {error}")
+            print(failed[-1], file=sys.stderr)
+            continue
         records.write_records(out, found.values())
         score = mean_score(found[row, seed], HELD_OUT)
         minutes = train_minutes([found[row, seed]])
@@ -262,7 +284,7 @@ def measure_missing(plan: Plan, out: Path) -> list[Record]:
             f"{len(found)} runs in {out}",
             file=sys.stderr,
         )
-    return [found[run] for run in plan.pairs]
+    return [found[run] for run in plan.pairs if run in found], failed
 
 
 def mean_score(entry: Record, name: str) -> float:
@@ -275,14 +297,20 @@ def train_minutes(found: Sequence[Record]) -> float:
     return sum(float(str(entry.values["train_s"])) for entry in found) / 60
 
 
-def direction(differences: Sequence[float], paper: float | None) -> str:
-    """Whether a row points the way that the paper's does, from one difference a seed, in dB."""
+def direction(differences: Sequence[float], paper: float | None, *others: float) -> str:
+    """Whether a row points the way that the paper's does, from one difference a seed, in dB.
+
+    `paper` is its difference on the set beside which the row stands, `others` those on its other
+    sets.
+    """
     if paper is None:
         return "not printed"
+    if abs(paper) < LEAST_DIFFERENCE_DB:
+        return "the paper has hardly any"
+    if any(other * paper < 0 and abs(other) >= LEAST_DIFFERENCE_DB for other in others):
+        return "the paper's sets differ"
     if not (all(d > 0 for d in differences) or all(d < 0 for d in differences)):
         return "undecided"
-    if paper == 0:
-        return "the paper has none"
     word = "agrees" if (differences[0] > 0) == (paper > 0) else "opposite"
     return word if len(differences) > 1 else f"{word} (one seed)"
 
@@ -296,23 +324,29 @@ def direction_table(found: Sequence[Record], name: str) -> str:
     for entry in found:
         of_row = scores.setdefault(str(entry.values["row"]), {})
         of_row[int(str(entry.values["seed"]))] = mean_score(entry, name)
-    first = next(iter(scores))
-    seeds = list(scores[first])
+    first = next(iter(printed))
+    seeds = list(dict.fromkeys(seed for of_row in scores.values() for seed in of_row))
     rows = []
     for row, of_row in scores.items():
-        differences = [of_row[seed] - scores[first][seed] for seed in seeds]
+        common = [seed for seed in of_row if seed in scores.get(first, {})]
+        differences = [of_row[seed] - scores[first][seed] for seed in common]
         paper = printed[row].get(paper_set)
-        paper_difference = None if paper is None else paper - printed[first][paper_set]
-        is_first = row == first
+        papers = {
+            one: score - printed[first][one]
+            for one, score in printed[row].items()
+            if one in printed[first]
+        }
+        others = [papers[one] for one in papers if one != paper_set]
+        is_compared = row != first and bool(differences)
         rows.append(
             [
                 row,
-                *(f"{of_row[seed]:.3f}" for seed in seeds),
+                *(f"{of_row[seed]:.3f}" if seed in of_row else "none" for seed in seeds),
                 f"{statistics.fmean(of_row.values()):.3f}",
-                "" if is_first else f"{statistics.fmean(differences):+.3f}",
-                "" if is_first else direction(differences, paper_difference),
+                f"{statistics.fmean(differences):+.3f}" if is_compared else "",
+                direction(differences, papers.get(paper_set), *others) if is_compared else "",
                 "none" if paper is None else f"{paper:.3f}",
-                "" if is_first or paper_difference is None else f"{paper_difference:+.3f}",
+                f"{papers[paper_set]:+.3f}" if row != first and paper_set in papers else "",
             ]
         )
     header = [
@@ -329,20 +363,23 @@ def report(found: Sequence[Record]) -> str:
     entry = found[0]
     values = entry.values
     seeds = dict.fromkeys(str(run.values["seed"]) for run in found)
-    device = entry.where.cpu if values["device"] == "cpu" else entry.where.gpu
+    on_cpu = values["device"] == "cpu"
+    devices = dict.fromkeys(str(run.where.cpu if on_cpu else run.where.gpu) for run in found)
     bf16 = " in bf16" if values["autocast"] == "bf16" else ""
     heading = (
         f"Table {values['table']}, x{SCALE}: {values['steps']:,} steps of {values['batch']} crops "
         f"of {values['patch']}x{values['patch']}{bf16} from {values['photos']} photos, "
         f"{values['held_out']} more held out, seeds {', '.join(seeds)}; "
-        f"{train_minutes(found):.1f} minutes of training on {device}"
+        f"{train_minutes(found):.1f} minutes of training on {', '.join(devices)}"
     )
     tables = [direction_table(found, name) for name in str(values["scored_on"]).split(",")]
+    chance = 100 * 0.5 ** len(seeds)
     worth = (
         "Read the direction, not the decimals: the budget is a small part of the paper's, and "
         "differences here need not be those at its end. A row is undecided where its seeds differ "
-        f"in sign; chance alone would give {len(seeds)} seeds one sign in "
-        f"{100 * 0.5 ** (len(seeds) - 1):.0f} % of cases."
+        f"in sign. A row that makes no difference would still agree in {chance:.0f} % of cases, "
+        f"and be opposite in as many. The paper has hardly any direction where it prints less than "
+        f"{LEAST_DIFFERENCE_DB} dB."
     )
     return "\n\n".join([f"### {heading}", PAPER_BUDGET, *tables, worth])
 
@@ -393,7 +430,6 @@ def make_plan(
     for fault in faults:
         print(f"left out: {fault}", file=sys.stderr)
     training, apart = hold_out(photos, held_out)
-    seen = json.dumps([sorted(photo.digest for photo in part) for part in (training, apart)])
     scored = {HELD_OUT: apart, **sets}
     budget = Budget(
         table=table,
@@ -404,7 +440,7 @@ def make_plan(
         compile=compiled,
         device=torch.device(device).type,
         photos=len(training),
-        photos_sha256=hashlib.sha256(seen.encode()).hexdigest(),
+        photos_sha256=pixels_sha256([training, *scored.values()]),
         held_out=len(apart),
         scored_on=",".join(scored),
     )
@@ -465,7 +501,14 @@ def main(
         compiled=compile,
         device=device,
     )
-    print(f"{report(measure_missing(plan, path))}\n\nwritten to {path}")
+    found, failed = measure_missing(plan, path)
+    if found:
+        print(f"{report(found)}\n\nwritten to {path}")
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(plan.pairs)} runs have no score; the same command tries them "
+            f"again: {'; '.join(failed)}"
+        )
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ def test_the_command_trains_every_row_and_prints_the_paper_beside(
     assert [(entry.values["row"], entry.values["seed"]) for entry in found] == [
         (row, seed) for seed in (0, 1) for row in rows
     ]
+    (apart,) = plan_of(3, data).sets[HELD_OUT]
     for entry in found:
-        assert entry.figure("held_out_psnr_y_border2_db").samples != ()
+        assert entry.figure("held_out_psnr_y_border2_db").labels == (apart.name,)
         assert entry.figure("Set5_psnr_y_border2_db").labels == tuple(f"{i}.png" for i in range(5))
         recipe = recipes.from_dict(json.loads(str(entry.values["recipe"])))
         assert (recipe.steps, recipe.batch, recipe.patch, recipe.seed) == (
@@ -165,7 +166,7 @@ OTHER_SETTINGS = [
     ({"patch": 9, "batch": 2}, "batch 1, patch 8, and those asked for have batch 2, patch 9"),
     ({"autocast": "bf16"}, "autocast none"),
     ({"held_out": 2}, "photos 2, photos_sha256"),
-    ({"data_root": "sets"}, "scored_on held out, and those asked for have scored_on held out,Set5"),
+    ({"data_root": "sets"}, "have photos_sha256 .*, scored_on held out,Set5"),
 ]
 
 
@@ -249,6 +250,46 @@ def test_a_run_that_diverges_is_named(data: Path, monkeypatch: pytest.MonkeyPatc
         ablations.measure(plan_of(3, data), "table3_alpha_0.4", 1)
 
 
+def test_a_run_that_diverges_does_not_end_the_others(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "a.json"
+    measure = ablations.measure
+
+    def but_one(plan: Plan, row: str, seed: int) -> Record:
+        if (row, seed) == ("table3_alpha_0.6", 0):
+            raise runs.DivergedError("the loss is nan at step 1")
+        return measure(plan, row, seed)
+
+    monkeypatch.setattr(ablations, "measure", but_one)
+    with pytest.raises(ValueError, match=r"1 of 10 runs .*table3_alpha_0\.6, seed 0"):
+        command(3, data, out)
+    pairs = [(row, seed) for seed in (0, 1) for row in recipes.ABLATIONS[3]]
+    pairs.remove(("table3_alpha_0.6", 0))
+    found = records.read_records(out)
+    assert [(entry.values["row"], entry.values["seed"]) for entry in found] == pairs
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "_0.6" in one]
+    assert cells(line)[1] == "none"
+    assert cells(line)[2] == f"{ablations.mean_score(found[6], HELD_OUT):.3f}"
+    monkeypatch.setattr(ablations, "measure", measure)
+    command(3, data, out)  # tries again what has no score
+    assert len(records.read_records(out)) == 10
+
+
+def test_other_low_photos_are_other_data(data: Path) -> None:
+    photo = plan_of(3, data).sets[HELD_OUT][0]
+    other = dataclasses.replace(photo, low=255 - photo.low)
+    digests = {
+        ablations.pixels_sha256(parts)
+        for parts in ([[photo], [other]], [[other], [photo]], [[photo, other], []], [[photo]])
+    }
+    assert len(digests) == 4
+    assert ablations.pixels_sha256([[photo, other]]) == ablations.pixels_sha256([[other, photo]])
+
+
 def test_compile_hands_each_network_to_torch_compile(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,23 +338,27 @@ def test_attention_over_all_points_is_tabulated_for_whole_photos(data: Path) -> 
 
 
 DIRECTIONS = [  # differences of the seeds, the paper's, what is said
-    ([0.1, 0.2], 0.068, "agrees"),
-    ([-0.1, -0.2], -0.002, "agrees"),
-    ([-0.1, -0.2], 0.068, "opposite"),
-    ([0.1, 0.2], -0.002, "opposite"),
-    ([0.1, -0.2], 0.068, "undecided"),
-    ([0.1, 0.0], 0.068, "undecided"),
-    ([0.0], 0.068, "undecided"),
-    ([0.1, 0.2], 0.0, "the paper has none"),
-    ([0.1, 0.2], None, "not printed"),
-    ([0.1], 0.068, "agrees (one seed)"),
-    ([-0.1], 0.068, "opposite (one seed)"),
+    ([0.1, 0.2], [0.068], "agrees"),
+    ([-0.1, -0.2], [-0.02], "agrees"),
+    ([-0.1, -0.2], [0.068], "opposite"),
+    ([0.1, 0.2], [-0.02], "opposite"),
+    ([0.1, -0.2], [0.068], "undecided"),
+    ([0.1, 0.0], [0.068], "undecided"),
+    ([0.0], [0.068], "undecided"),
+    ([0.1, 0.2], [0.0], "the paper has hardly any"),
+    ([0.1, 0.2], [-0.019], "the paper has hardly any"),
+    ([0.1, 0.2], [None], "not printed"),
+    ([0.1], [0.068], "agrees (one seed)"),
+    ([-0.1], [0.068], "opposite (one seed)"),
+    ([0.1, 0.2], [0.068, 0.05, -0.019], "agrees"),
+    ([0.1, 0.2], [0.068, 0.05, -0.02], "the paper's sets differ"),
+    ([0.1, 0.2], [-0.068, -0.05, 0.02], "the paper's sets differ"),
 ]
 
 
 @pytest.mark.parametrize(("differences", "paper", "wanted"), DIRECTIONS)
-def test_direction(differences: list[float], paper: float | None, wanted: str) -> None:
-    assert ablations.direction(differences, paper) == wanted
+def test_direction(differences: list[float], paper: list[Any], wanted: str) -> None:
+    assert ablations.direction(differences, *paper) == wanted
 
 
 def test_a_set_stands_beside_the_papers_own_or_set5(data: Path) -> None:
@@ -330,9 +375,9 @@ def test_a_set_stands_beside_the_papers_own_or_set5(data: Path) -> None:
         for i, row in enumerate(recipes.ABLATIONS[2])
     ]
     for name, paper_set, last in (
-        (HELD_OUT, "Set5", ["opposite (one seed)", "37.883", "-0.005"]),
+        (HELD_OUT, "Set5", ["the paper has hardly any", "37.883", "-0.005"]),
         ("Manga109", "Manga109", ["not printed", "none", ""]),
-        ("B100", "Set5", ["opposite (one seed)", "37.883", "-0.005"]),
+        ("B100", "Set5", ["the paper has hardly any", "37.883", "-0.005"]),
     ):
         lines = ablations.direction_table(found, name).splitlines()
         assert cells(lines[0])[5] == f"the paper, {paper_set}"
