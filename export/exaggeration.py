@@ -2,13 +2,14 @@
 
 In trained weights the attention moves a pixel by a small part of a level, so a proof on those
 weights alone would let a wrong pooling pass. The export is therefore proved a second time on the
-same network with made-up ANRB weights, scaled on a photo so that the attention's output sways
-pixels by tens of levels.
+same network with made-up ANRB weights, scaled so that the attention's output sways pixels by tens
+of levels, on none of the proof's images by far more.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,11 @@ from torch import Tensor, nn
 from gidrn.networks.anrb import ANRB, pyramid_pool
 
 SWAY_LEVELS = 25.0
-"""How far one standard deviation of the pooled values moves a pixel, about."""
+"""How far the attention moves a pixel, root mean square, on the image where it moves most."""
+
+QUERY_RMS = 4.0
+"""Root mean square of the queries on the image where it is largest; that of the pooled keys is 1.
+So the attention is far from flat there, and no image's is a mere choice of its largest key."""
 
 
 def has_attention(network: nn.Module) -> bool:
@@ -25,35 +30,62 @@ def has_attention(network: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def exaggerate(network: nn.Module, photo: Tensor, *, seed: int = 0) -> nn.Module:
-    """A copy of `network` with ANRB weights that matter on `photo`, (1, 3, H, W) in [0, 1].
+def exaggerate(network: nn.Module, images: Sequence[Tensor], *, seed: int = 0) -> nn.Module:
+    """A copy of `network` with ANRB weights that matter on `images`, each (N, 3, H, W) in [0, 1].
 
-    Queries, pooled keys and pooled values get a standard deviation of 1 over the photo.
+    Queries, pooled keys and pooled values lie about 0 over all images, each image counting alike,
+    with a root mean square of 1 (queries: `QUERY_RMS`) on the image where that is largest. Channels
+    weigh alike, so that images are swayed alike. Raises ValueError where the images' features are
+    all the same.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
     for block in [part for part in network.modules() if isinstance(part, ANRB)]:
-        seen: list[Tensor] = []
-        handle = block.register_forward_pre_hook(
-            lambda _, inputs, seen=seen: seen.append(inputs[0])
+        assert block.expand.bias is not None
+        block.expand.weight.zero_()
+        block.expand.bias.zero_()
+        before, features = _run(network, block, images)
+        mean = _mean([x.mean(dim=(0, 2, 3)) for x in features])
+        spread = _mean(
+            [(x - mean.view(1, -1, 1, 1)).square().mean(dim=(0, 2, 3)) for x in features]
         )
-        before = network(photo)
-        handle.remove()
-        for part, pooled in (
-            (block.query, False),
-            (block.key, True),
-            (block.value, True),
+        share = spread.sqrt().clamp_min(1e-6)
+        for part, pooled, rms in (
+            (block.query, False, QUERY_RMS),
+            (block.key, True, 1.0),
+            (block.value, True, 1.0),
         ):
             part.weight.copy_(torch.randn(part.weight.shape, generator=generator))
+            part.weight.div_(share.view(1, -1, 1, 1))
             assert part.bias is not None
-            part.bias.zero_()
-            out = part(seen[0])
-            part.bias.copy_(-out.mean(dim=(0, 2, 3)))
-            points = pyramid_pool(out, block.pool_sizes) if pooled else out
-            factor = 1 / points.std().clamp_min(1e-6)
-            part.weight.mul_(factor)
-            part.bias.mul_(factor)
+            part.bias.copy_(-(part.weight[:, :, 0, 0] @ mean))
+            outs = [part(x) for x in features]
+            points = [pyramid_pool(out, block.pool_sizes) if pooled else out for out in outs]
+            largest = max(float(one.square().mean().sqrt()) for one in points)
+            if largest < 1e-6:
+                raise ValueError("an attention cannot be scaled on images that are all the same")
+            part.weight.mul_(rms / largest)
+            part.bias.mul_(rms / largest)
         block.expand.weight.copy_(torch.randn(block.expand.weight.shape, generator=generator))
-        moved = (network(photo) - before).std().clamp_min(1e-9)
-        block.expand.weight.mul_(SWAY_LEVELS / 255 / moved)
+        after, _ = _run(network, block, images)
+        moved = max(
+            float((a - b).square().mean().sqrt()) for a, b in zip(after, before, strict=True)
+        )
+        block.expand.weight.mul_(SWAY_LEVELS / 255 / max(moved, 1e-9))
     return network
+
+
+def _run(
+    network: nn.Module, block: nn.Module, images: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The network's output on each image, and what `block` gets to see."""
+    seen: list[Tensor] = []
+    handle = block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        return [network(image) for image in images], seen
+    finally:
+        handle.remove()
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean(dim=0)

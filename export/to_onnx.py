@@ -33,10 +33,6 @@ from gidrn_runtime import Upscaler
 OPSETS = (17, 18)
 """17 for TensorRT 8.5 to 8.6; 18 for everything newer."""
 
-EXAGGERATED_BUDGET_LEVELS = 0.5
-"""What interpolation may move a pixel by in the proof on an exaggerated attention, whose steep
-curve would otherwise want hundreds of thousands of knots; the proof's own limit is 1."""
-
 
 @dataclass(frozen=True)
 class Labels:
@@ -68,22 +64,13 @@ class Exported:
 
 
 def rewritten(
-    network: nn.Module,
-    how: Attention,
-    on: Sequence[proof.Case],
-    *,
-    budget_levels: float = attention.BUDGET_LEVELS,
-    margin: float = attention.SPREAD_MARGIN,
+    network: nn.Module, how: Attention, on: Sequence[proof.Case]
 ) -> tuple[nn.Module, Curve | None]:
-    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one.
-
-    `budget_levels` and `margin` choose the knots: see `attention.choose_knots`.
-    """
+    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one."""
     network = copy.deepcopy(network).eval()
     curve = None
     if how == "curve" and has_attention(network):
-        images = [case.image for case in proof.small(on)]
-        curve = attention.choose_knots(network, images, budget_levels=budget_levels, margin=margin)
+        curve = attention.choose_knots(network, [case.image for case in proof.small(on)])
         knots = curve.knots
         attention.apply(network, lambda: attention.CurveAttention(knots))
     else:
@@ -204,12 +191,11 @@ def export(
     with replacing(path) as temporary:
         exaggerated: list[Deviation] = []
         if has_attention(network):
+            images = [case.image for case in proof.small(on)]
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
-            photo = to_tensor(downscale(proof.read_photos()[0], labels.scale))
-            loud = exaggerate(network, photo)
-            changed, curve = rewritten(
-                loud, how, on, budget_levels=EXAGGERATED_BUDGET_LEVELS, margin=1
-            )
+            images.append(to_tensor(downscale(proof.read_photos()[0], labels.scale)))
+            loud = exaggerate(network, images)
+            changed, curve = rewritten(loud, how, on)
             _write(changed, curve, temporary, labels, form)
             exaggerated = _prove(loud, temporary, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on)

@@ -3,15 +3,34 @@
 Exact: softmax(q k^T) v over the S pooled points, an (H*W, S) matrix.
 
 Curve: query, key and value have one channel, so a pixel's attention is a function of one number,
-f(q) = sum_j softmax_j(q * k_j) * v_j, the same f for the whole image. f is evaluated at K knots
-spread evenly over the image's queries and read off by linear interpolation: memory O(H*W + K*S).
+f(q) = sum_j softmax_j(q * k_j) * v_j, the same f for the whole image. f is evaluated at K knots and
+read off by linear interpolation: memory O(H*W + K*S).
 
-The interpolation error is at most h^2 / 8 * max|f''|, h the distance between knots. f'' is the
-third mixed cumulant E[(k - mean k)^2 (v - mean v)] under the softmax weights, at most
-Dk^2 * Dv / 4 in magnitude (Gruess), Dk and Dv the spread of keys and values. With
-h = Dq / (K - 1):
+Far from q = 0 the softmax settles on the largest or the smallest key and f is flat; near 0 it turns
+within 1/Dk, Dk the spread (largest less smallest) of the image's keys. The knots therefore stand
+evenly in u(q) = sign(q) * log(1 + |q| / s), with s = CENTRE / Dk, between the u of the image's
+smallest query and that of its largest. A spread of queries and keys a thousand times wider asks for
+twice the knots, not for a thousand times as many.
 
-    |error| <= (Dq * Dk / (K - 1))^2 * Dv / 32
+The interpolation error is at most h^2 / 8 * max|g''|, h the distance in u between knots and
+g(u) = f(q(u)). With q' = s + |q| and |q''| = s + |q|,
+
+    |g''| <= |f''| (s + |q|)^2 + |f'| (s + |q|).
+
+Under the softmax weights, f' = Cov(k, v) and f'' = E[(k - mean k)^2 (v - mean v)]. Dv being the
+spread of the values,
+
+    |f'| <= min(Dk Dv / 4, Dv / 2 * sqrt(Var k)),    |f''| <= Dv min(Dk^2 / 4, Var k)
+
+(Gruess, Cauchy-Schwarz), and Var k <= B / q^2: it is at most the mean square of the distances from
+the key with the largest weight, whose supremum over all sets of S keys has S - 1 of them at one
+distance, B = x (x - 2) where x = 2 + W(2 (S - 1) / e^2), W Lambert's function. Both bounds meet at
+|q| Dk = 2 sqrt(B), and |g''| / Dv is largest there, or at the image's largest |q| Dk where that is
+less. Dq being the spread of the queries and r = CENTRE + min(2 sqrt(B), Dq Dk),
+
+    |error| <= h^2 / 8 * (r^2 + r) / 4 * Dv,    h <= 2 log(1 + Dq Dk / (2 CENTRE)) / (K - 1).
+
+(Queries all of one sign may pass Dq Dk; the product of both factors is then smaller still.)
 
 From there to a pixel it is multiplied by the 1x1 convolution 1 -> C and the fine branch's 3x3
 convolution: at most by the largest, over output channels, of the sum over taps of
@@ -35,6 +54,8 @@ from gidrn.networks.anrb import ANRB, pyramid_pool
 Attention = Literal["exact", "curve"]
 
 LEAST_KNOTS, MOST_KNOTS = 64, 65_536
+CENTRE = 4.0
+"""Where the knots' spacing turns from even to a constant ratio, as |q| times the keys' spread."""
 BUDGET_LEVELS = 0.01
 """What interpolation may move a pixel by, in 8-bit levels."""
 SPREAD_MARGIN = 2.0
@@ -61,11 +82,15 @@ class CurveAttention(nn.Module):
         self.register_buffer("fraction", grid.view(1, 1, -1), persistent=False)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        low = query.amin(dim=2, keepdim=True)  # (N, 1, 1)
-        spread = query.amax(dim=2, keepdim=True) - low
-        table: Tensor = self.exact(low + spread * self.fraction, key, value)  # (N, 1, K)
-        # Equal queries have no spread: all of them read the first knot.
-        position = (query - low) * (self.last / spread.clamp_min(1e-20))
+        spread = key.amax(dim=2, keepdim=True) - key.amin(dim=2, keepdim=True)  # (N, 1, 1)
+        slope = (spread / CENTRE).clamp_min(1e-6)  # of equal keys f is flat, whatever the knots
+        u = query.sign() * (1 + query.abs() * slope).log()  # (N, 1, P)
+        low = u.amin(dim=2, keepdim=True)
+        width = u.amax(dim=2, keepdim=True) - low
+        knots = low + width * self.fraction  # (N, 1, K)
+        table: Tensor = self.exact(knots.sign() * (knots.abs().exp() - 1) / slope, key, value)
+        # Equal queries have no width: all of them read the first knot.
+        position = (u - low) * (self.last / width.clamp_min(1e-20))
         left = position.floor().clamp(0.0, self.last - 1)
         at = left.long()
         before = table.gather(2, at)
@@ -109,6 +134,22 @@ class Curve:
     and on others whose queries, keys and values spread up to the margin's factor as far."""
 
 
+def interpolation_error(dq_dk: float, points: int) -> float:
+    """Most that linear interpolation with two knots can err, as a part of the values' spread.
+
+    With K knots it is (K - 1)^2 times less. `dq_dk` is the product of the queries' and keys'
+    spreads, `points` the number of keys: see the module's first lines.
+    """
+    wanted = 2 * max(0, points - 1) / math.e**2
+    lambert = math.log1p(wanted)
+    for _ in range(20):  # Newton's steps towards lambert * e^lambert = wanted, from above
+        lambert -= (lambert - wanted * math.exp(-lambert)) / (lambert + 1)
+    x = 2 + lambert
+    r = CENTRE + min(2 * math.sqrt(x * (x - 2)), dq_dk)
+    width = 2 * math.log1p(dq_dk / (2 * CENTRE))
+    return width**2 / 8 * (r**2 + r) / 4
+
+
 def gain(block: ANRB, fine: nn.Conv2d) -> float:
     """Most that an error of 1 in the attention's output can become in an output pixel."""
     expand = block.expand.weight.detach()[:, 0, 0, 0].double()
@@ -135,15 +176,16 @@ def choose_knots(
     if len(blocks) != 1 or not isinstance(fine, nn.Conv2d):
         raise RefusedError("the curve needs one ANRB followed by the fine branch's convolution")
     block = blocks[0]
-    worst = 0.0
+    worst = 0.0  # over the images, the bound on the error in the attention with one interval
 
     def measure(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         nonlocal worst
         x = inputs[0]
         query = block.query(x).flatten(1)
         pooled = [pyramid_pool(p(x), block.pool_sizes).flatten(1) for p in (block.key, block.value)]
-        dq, dk, dv = (t.amax(dim=1) - t.amin(dim=1) for t in (query, *pooled))
-        worst = max(worst, float(((dq * dk).square() * dv).max()))
+        spreads = ((t.amax(dim=1) - t.amin(dim=1)) * margin for t in (query, *pooled))
+        for dq, dk, dv in torch.stack(tuple(spreads), dim=1).tolist():
+            worst = max(worst, interpolation_error(dq * dk, pooled[0].shape[1]) * dv)
 
     handle = block.register_forward_pre_hook(measure)
     try:
@@ -151,7 +193,7 @@ def choose_knots(
             network(image)
     finally:
         handle.remove()
-    at_one = 255 * gain(block, fine) * worst * margin**5 / 32  # bound for one interval
+    at_one = 255 * gain(block, fine) * worst
     wanted = math.sqrt(at_one / budget_levels) + 1
     if wanted > MOST_KNOTS:
         raise RefusedError(

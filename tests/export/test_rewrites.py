@@ -8,11 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 import gidrn
 from export.rewrites import RefusedError, attention, shortcut_scalars, single_shuffle
-from export.rewrites.attention import CurveAttention, ExactAttention, choose_knots
+from export.rewrites.attention import (
+    CurveAttention,
+    ExactAttention,
+    choose_knots,
+    interpolation_error,
+)
 from export.rewrites.pyramid_pooling import PyramidPooling
 from gidrn.networks.anrb import ANRB, pyramid_pool
 from gidrn.networks.gidrn import DenseShortcut, GIDRNConfig
@@ -47,35 +52,62 @@ def test_exported_anrb_is_the_block(sizes: tuple[int, ...]) -> None:
     torch.testing.assert_close(wrapped(x), wanted, atol=2e-6, rtol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+def curve_error(knots: int, query: Tensor, key: Tensor, value: Tensor) -> float:
+    curve = CurveAttention(knots).double()(query, key, value)
+    return float((curve - ExactAttention()(query, key, value)).abs().max())
+
+
+def error_bound(knots: int, query: Tensor, key: Tensor, value: Tensor) -> float:
+    dq, dk, dv = (float(t.max() - t.min()) for t in (query, key, value))
+    return interpolation_error(dq * dk, key.shape[2]) * dv / (knots - 1) ** 2
+
+
+KEYS = {
+    "even": lambda keys: keys,
+    "one apart": lambda keys: (keys >= keys.max()).double(),  # what the bound's supremum is made of
+    "at both ends": lambda keys: (keys > 0.5).double(),
+    "crowded": lambda keys: keys**8,
+}
+
+
+@settings(max_examples=150, deadline=None)
 @given(
-    spread=st.floats(0, 20),
-    key_spread=st.floats(0, 20),
+    log_spread=st.floats(-2, 5),
+    shift=st.floats(-1.5, 0.5),
+    kind=st.sampled_from(sorted(KEYS)),
+    points=st.sampled_from([1, 2, 50, 222]),
     knots=st.sampled_from([64, 256, 1024]),
     seed=st.integers(0, 99),
 )
 def test_the_curve_keeps_to_its_error_bound(
-    spread: float, key_spread: float, knots: int, seed: int
+    log_spread: float, shift: float, kind: str, points: int, knots: int, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    query = torch.rand(1, 1, 4000, generator=generator, dtype=torch.float64) * spread - 3
-    key = torch.rand(1, 1, 110, generator=generator, dtype=torch.float64) * key_spread + 1
-    value = torch.randn(1, 1, 110, generator=generator, dtype=torch.float64)
-    curve = CurveAttention(knots).double()(query, key, value)
-    error = float((curve - ExactAttention()(query, key, value)).abs().max())
-    dq, dk, dv = (float(t.max() - t.min()) for t in (query, key, value))
-    # 1e-6: the knots' positions are stored in FP32, a relative 6e-8 of a slope of up to dk * dv.
-    assert error <= (dq * dk / (knots - 1)) ** 2 * dv / 32 + 1e-6
+    even = torch.linspace(0, 1, 20_000, dtype=torch.float64) + shift
+    near = torch.linspace(-1, 1, 4_000, dtype=torch.float64) * 30 * 10**-log_spread
+    query = torch.cat([even, near[(near >= even[0]) & (near <= even[-1])]]).view(1, 1, -1)
+    key = KEYS[kind](torch.rand(1, 1, points, generator=generator, dtype=torch.float64))
+    key = key * 10**log_spread + 1
+    for value in (key / 10**log_spread, torch.rand_like(key)):
+        error = curve_error(knots, query, key, value)
+        # 1e-5: the grid is stored in FP32, a relative 6e-8 of a width of up to 2 log(1e5).
+        assert error <= error_bound(knots, query, key, value) + 1e-5
 
 
 def test_the_bound_is_no_idle_promise() -> None:
     """A curve with far too few knots does leave the bound of one with many."""
     query = torch.linspace(-10, 10, 4001, dtype=torch.float64).view(1, 1, -1)
     key = torch.linspace(-3, 3, 110, dtype=torch.float64).view(1, 1, -1)
-    value = key.square()
-    curve = CurveAttention(8).double()(query, key, value)
-    error = float((curve - ExactAttention()(query, key, value)).abs().max())
-    assert error > (20 * 6 / 255) ** 2 * 9 / 32
+    assert curve_error(8, query, key, key.square()) > error_bound(128, query, key, key.square())
+    # Nor is it far too large, where all but one key are at one distance.
+    one = (torch.arange(110) == 0).double().view(1, 1, -1)
+    query = torch.linspace(-20, 20, 4001, dtype=torch.float64).view(1, 1, -1)
+    assert curve_error(64, query, one, one) > error_bound(64, query, one, one) / 10
+
+
+def test_sharp_attention_asks_for_few_more_knots() -> None:
+    at_100, at_100_000 = (interpolation_error(spread, 110) for spread in (1e2, 1e5))
+    assert (at_100_000 / at_100) ** 0.5 < 5
 
 
 def test_a_flat_image_has_one_query() -> None:
@@ -106,7 +138,7 @@ def test_too_many_knots_are_refused() -> None:
     with torch.no_grad():
         for part in network.modules():
             if isinstance(part, ANRB):
-                part.query.weight.mul_(1e9)
+                part.value.weight.mul_(1e9)
     with pytest.raises(RefusedError, match="--attention exact"):
         choose_knots(network, [torch.rand(1, 3, 20, 24)])
 

@@ -20,6 +20,7 @@ from export.exaggeration import exaggerate
 from export.rewrites.attention import Attention
 from export.to_onnx import Labels
 from gidrn import checkpoints, zoo
+from gidrn.networks.anrb import ANRB
 from gidrn.networks.edsr import EDSRConfig
 from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.networks.imdn import IMDNConfig
@@ -115,10 +116,33 @@ def test_output_of_another_shape_is_refused() -> None:
 
 def test_exaggerated_attention_sways_pixels() -> None:
     network = tiny()
-    photo = torch.rand(1, 3, 40, 40)
+    images = [torch.rand(1, 3, 40, 40), torch.rand(1, 3, 13, 9) ** 2, torch.ones(1, 3, 24, 24)]
     with torch.no_grad():
-        moved = exaggerate(network, photo)(photo) - network(photo)
-    assert 10 < float(moved.std()) * 255 < 60
+        loud = exaggerate(network, images)
+        without = exaggerate(network, images)
+        (block,) = [part for part in without.modules() if isinstance(part, ANRB)]
+        block.expand.weight.zero_()
+        moved = [float((loud(x) - without(x)).square().mean().sqrt()) * 255 for x in images]
+    assert max(moved) == pytest.approx(25, rel=0.01)
+    assert min(moved) > 1
+
+
+def test_no_image_is_exaggerated_beyond_the_others() -> None:
+    """Features of one image may be a thousand times another's: made-up keys must not follow."""
+    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    image = torch.rand(1, 3, 20, 24)
+    loud = exaggerate(network, [image, image * 1000])
+    (block,) = [part for part in loud.modules() if isinstance(part, ANRB)]
+    seen: list[torch.Tensor] = []
+    block.query.register_forward_hook(lambda _, __, out: seen.append(out))
+    with torch.no_grad():
+        loud(image * 1000)
+    assert float(seen[0].square().mean().sqrt()) <= 4.01
+
+
+def test_nothing_can_be_exaggerated_on_one_colour() -> None:
+    with pytest.raises(ValueError, match="images that are all the same"):
+        exaggerate(tiny(), [torch.zeros(1, 3, 1, 1)])
 
 
 def test_the_real_network_stays_under_400_nodes() -> None:
