@@ -7,7 +7,6 @@ generated stand-ins of exactly B100's 100 sizes, which say so in the table and i
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -21,7 +20,8 @@ from benchmarks.exported_models import ExportedModel
 from benchmarks.low_images import LowImages
 from benchmarks.markdown_table import markdown_table
 from benchmarks.peak_memory import PeakMemory
-from benchmarks.records import Commit, Figure, How, Record, What
+from benchmarks.progress import Progress
+from benchmarks.records import Figure, How, Record, What
 from benchmarks.turns import Samples
 from gidrn import benchmark_sets, command_line, zoo
 from gidrn_runtime import Upscaler, engines
@@ -74,34 +74,11 @@ class Plan:
             raise ValueError(f"--seconds is a time above 0, not {self.seconds}")
 
 
-class Progress:
-    """A bar on standard error whose end moves as the work ahead becomes known."""
-
-    def __init__(self) -> None:
-        self._bar = tqdm(total=0, unit="step", disable=None, leave=False, file=sys.stderr)
-
-    def __call__(self, name: str, done: int, more: int) -> None:
-        """`done` steps of `name` are over, and `more` steps have been added."""
-        self._bar.total += more
-        self._bar.set_description(name, refresh=False)
-        self._bar.update(done)
-        self._bar.refresh()
-
-    def close(self) -> None:
-        """Take the bar away."""
-        self._bar.close()
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The parts of "a,b", each once."""
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-
-
 def thread_counts(threads: str | None) -> tuple[int, ...]:
     """Numbers from "1,2"; all cores where nothing is said."""
     if threads is None:
         return (records.usable_cores(),)
-    parts = words(threads)
+    parts = command_line.words(threads)
     if not all(part.isdecimal() for part in parts):
         raise ValueError(f"--threads wants numbers of 1 and more, such as 1,2, not {threads!r}")
     return tuple(int(part) for part in parts)
@@ -148,9 +125,8 @@ def measure(plan: Plan, models: dict[str, ExportedModel], low: LowImages) -> lis
     """Memory and times of every model, engine and number of threads: a record each."""
     commit = records.commit_of(records.PROJECT)
     sizes_hw = list(dict.fromkeys(low.sizes_hw))
-    progress = Progress()
     found: list[Record] = []
-    try:
+    with Progress() as progress:
         progress("memory", 0, len(models) * len(plan.engines))
         most = max(plan.threads)
         memory: dict[tuple[str, str], PeakMemory] = {}
@@ -199,8 +175,6 @@ def measure(plan: Plan, models: dict[str, ExportedModel], low: LowImages) -> lis
                             commit=commit,
                         )
                     )
-    finally:
-        progress.close()
     return found
 
 
@@ -262,7 +236,7 @@ def _section(entries: list[Record]) -> str:
     title = (
         f"x{first.what.scale}, {first.what.input}; {first.what.engine}, {first.what.precision}, "
         f"{cores} of {first.where.cpu} ({first.where.cores} cores), "
-        f"{_commit_in_words(first.commit)}"
+        f"{first.commit.in_words}"
     )
     header = [
         "network",
@@ -278,11 +252,6 @@ def _section(entries: list[Record]) -> str:
         f"the paper: time / {REFERENCE}'s",
     ]
     return f"### {title}\n\n{markdown_table(header, [_row(entry) for entry in entries])}"
-
-
-def _commit_in_words(commit: Commit) -> str:
-    dirty = ", dirty" if commit.dirty else ""
-    return f"commit {commit.sha[:10]}{dirty}"
 
 
 def _row(entry: Record) -> list[str]:
@@ -334,7 +303,13 @@ def main(
     """
     dataset = benchmark_sets.canonical(dataset)
     plan = Plan(
-        dataset, scale, words(models), words(engines), thread_counts(threads), images, seconds
+        dataset,
+        scale,
+        command_line.words(models),
+        command_line.words(engines),
+        thread_counts(threads),
+        images,
+        seconds,
     )
     if out is None:
         name = f"fps_{dataset}_x{scale}_{records.cpu_slug()}.json"

@@ -27,7 +27,7 @@ KINDS = {
     "dense": "dense 3x3 (5x5) convolution",
     "activation": "activation",
     "attention": "channel attention, ANRB",
-    "sums": "sums of feature maps (shortcuts)",
+    "sums": "sums of feature maps and of their gradients",
     "rest": "rest of the network (concatenation, split, shuffle)",
     "outside": "outside the network (crops, loss, Adam, EMA)",
 }

@@ -15,7 +15,6 @@ from typing import get_args
 import numpy as np
 
 from benchmarks import exported_models, low_images, peak_memory, records
-from benchmarks.fps import words
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from benchmarks.turns import PAUSE_SECONDS
@@ -47,7 +46,7 @@ def main(
         runs: timed runs of each form and size.
         out: the JSON file to write; benchmarks/results/local/memory_... by default.
     """
-    sizes_hw = [to_onnx.parse_size(size) for size in words(sizes)]
+    sizes_hw = [to_onnx.parse_size(size) for size in command_line.words(sizes)]
     if runs < 1 or not sizes_hw:
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
     if threads is not None and threads < 1:

@@ -136,6 +136,11 @@ class Commit:
     dirty: bool | None
     """Whether files differed from it (results aside); None where that is unknown."""
 
+    @property
+    def in_words(self) -> str:
+        """For tables: "commit 0123456789, dirty"."""
+        return f"commit {self.sha[:10]}{', dirty' if self.dirty else ''}"
+
 
 @dataclass(frozen=True)
 class Record:

@@ -9,16 +9,15 @@ layer apart in plain steps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch._dynamo.config as _dynamo_config
-from tqdm import tqdm
 
 from benchmarks import (
     complexity,
@@ -29,7 +28,8 @@ from benchmarks import (
     training_steps,
 )
 from benchmarks.layer_kinds import KINDS
-from benchmarks.records import Figure, How, Record, Value, What
+from benchmarks.progress import Progress
+from benchmarks.records import Commit, Figure, How, Record, Value, What, Where
 from benchmarks.training_steps import EAGER, PHASES, Form, Sample, Trainee, parse_form
 from gidrn import command_line, world, zoo
 from gidrn.crops import CropStore
@@ -48,12 +48,14 @@ CUDA_FORMS = (
 BF16_ARITHMETIC = {"avx512_bf16", "amx_tile", "bf16"}
 """Vector extensions of a CPU with which bf16 is not slower than fp32."""
 
-DEFAULT_SAMPLES = {"cpu": 3, "cuda": 10}
+DEFAULT_SAMPLES = {"cpu": 5, "cuda": 10}
+LEAST_SAMPLES = 3
+"""Two have no middle, and show no spread."""
 STEPS_A_SAMPLE = {"cpu": 1, "cuda": 10}
 """Steps between two readings of the clock. A GPU's queue fills over several, as it does in
 training."""
 
-PROFILED_STEPS = 2
+PROFILED_STEPS = 5
 
 PAPER_BATCH, PAPER_PATCH = 16, 64
 """What a run must have to stand beside Table 6's column."""
@@ -67,8 +69,9 @@ PROTOCOL = (
     "moving on by one a round, the device synchronised at the clock's ends"
 )
 PROFILE_PROTOCOL = (
-    "torch.profiler over one such step, eager and fp32: time of each op on its own, by the kind of "
-    "layer that ran it or whose gradient it computes; on a GPU the time of its kernels"
+    "torch.profiler over one such step, eager and without autocast, the networks in turns: time of "
+    "each op on its own, by the kind of layer that ran it or whose gradient it computes; on a GPU "
+    "the time of its kernels"
 )
 
 
@@ -97,7 +100,7 @@ class Plan:
             zoo.find(name)
         if self.scale not in zoo.SCALES:
             raise ValueError(f"--scale is one of {', '.join(map(str, zoo.SCALES))}")
-        for flag, least in (("batch", 1), ("patch", 4), ("threads", 1), ("samples", 1)):
+        for flag, least in (("batch", 1), ("patch", 4), ("threads", 1), ("samples", LEAST_SAMPLES)):
             if getattr(self, flag) < least:
                 raise ValueError(f"--{flag} is at least {least}, not {getattr(self, flag)}")
         for form in self.forms:
@@ -123,6 +126,14 @@ class Plan:
             patch=self.patch,
             clip_gradient_norm=1.0,
         )
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Machine and source, looked up before anything is timed."""
+
+    where: Where
+    commit: Commit
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,9 @@ def published_figures(plan: Plan, name: str) -> dict[str, Value]:
     return {"train_s_per_100_iter": row.train_s_per_100_iter, "gpu": row.gpu}
 
 
-def timed_record(plan: Plan, table: str, trainee: Trainee, samples: Sequence[Sample]) -> Record:
+def timed_record(
+    plan: Plan, stamp: Stamp, table: str, trainee: Trainee, samples: Sequence[Sample]
+) -> Record:
     """One network in one form: seconds per 100 steps, and milliseconds of each phase."""
     name, form = trainee.run.recipe.network, trainee.form
     counts = count(plan, name)
@@ -215,18 +228,24 @@ def timed_record(plan: Plan, table: str, trainee: Trainee, samples: Sequence[Sam
             "multiply_adds": counts.multiply_adds,
         },
         published=published_figures(plan, name),
-        where=records.here(plan.threads),
+        where=stamp.where,
+        commit=stamp.commit,
     )
 
 
-def profiled_record(plan: Plan, trainee: Trainee) -> Record:
-    """One network's plain steps by kind of layer."""
+def profiled_record(
+    plan: Plan, stamp: Stamp, trainee: Trainee, steps: Sequence[Mapping[str, float]]
+) -> Record:
+    """One network's plain steps by kind of layer, each in ms."""
     name = trainee.run.recipe.network
-    warm_up = trainee.warm_up()
-    steps = [layer_kinds.profiled_step(trainee) for _ in range(PROFILED_STEPS)]
     return records.record(
         _what(plan, name, trainee.form),
-        How(PROFILE_PROTOCOL, clock="torch.profiler", warm_up=warm_up, samples=len(steps)),
+        How(
+            PROFILE_PROTOCOL,
+            clock="torch.profiler",
+            warm_up=trainee.warm_up(),
+            samples=len(steps),
+        ),
         figures=[
             Figure.of(f"{kind}_ms", [round(step[kind], 4) for step in steps]) for kind in KINDS
         ],
@@ -235,7 +254,8 @@ def profiled_record(plan: Plan, trainee: Trainee) -> Record:
             "form": trainee.form.name,
             **{f"{kind}_multiply_adds": n for kind, n in count(plan, name).by_kind.items()},
         },
-        where=records.here(plan.threads),
+        where=stamp.where,
+        commit=stamp.commit,
     )
 
 
@@ -252,8 +272,14 @@ def _what(plan: Plan, name: str, form: Form) -> What:
     )
 
 
-def measure(plan: Plan, store: CropStore) -> list[Record]:
-    """The reference's forms, then all networks in the plain and its fastest form, then kinds."""
+def measure(
+    plan: Plan, store: CropStore, keep: Callable[[list[Record]], None] = lambda found: None
+) -> list[Record]:
+    """The reference's forms, then all networks in the plain and its fastest form, then kinds.
+
+    `keep` is handed everything that has been found, after each of the three.
+    """
+    stamp = Stamp(records.here(plan.threads), records.commit_of(records.PROJECT))
     reference, steps = plan.reference, STEPS_A_SAMPLE[plan.kind]
     names = (reference, *(name for name in plan.models if name != reference))
     made: dict[tuple[str, Form], Trainee] = {}
@@ -265,21 +291,31 @@ def measure(plan: Plan, store: CropStore) -> list[Record]:
         return made[name, form]
 
     forms = {form.name: trainee(reference, form) for form in plan.forms}
-    with Progress() as tick, _dynamo_config.patch(EVERY_FORM_COMPILED):
+    with Progress("turn") as tick, _dynamo_config.patch(EVERY_FORM_COMPILED):
         timed = training_steps.in_turns(forms, samples=plan.samples, steps=steps, tick=tick)
-        found = [timed_record(plan, "forms", forms[key], timed[key]) for key in forms]
+        found = [timed_record(plan, stamp, "forms", forms[key], timed[key]) for key in forms]
+        keep(found)
         fastest = min(plan.forms, key=lambda form: _median_s(timed[form.name]))
         compared = list(dict.fromkeys((plan.forms[0], fastest)))
         entrants = {
             f"{name}, {form.name}": trainee(name, form) for form in compared for name in names
         }
         timed = training_steps.in_turns(entrants, samples=plan.samples, steps=steps, tick=tick)
-        found += [timed_record(plan, "networks", entrants[key], timed[key]) for key in entrants]
-        tick("", 0, len(names))
-        for name in names:
-            tick(f"layers of {name}", 0, 0)
-            found.append(profiled_record(plan, trainee(name, EAGER)))
-            tick(f"layers of {name}", 1, 0)
+        found += [
+            timed_record(plan, stamp, "networks", entrants[key], timed[key]) for key in entrants
+        ]
+        keep(found)
+        plain = {name: trainee(name, EAGER) for name in names}
+        tick("", 0, PROFILED_STEPS * len(names))
+        profiled: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for name in plain:
+            plain[name].warm_up()
+        for turn in range(PROFILED_STEPS):
+            for name in training_steps.order(names, turn):
+                profiled[name].append(layer_kinds.profiled_step(plain[name]))
+                tick(f"layers of {name}", 1, 0)
+        found += [profiled_record(plan, stamp, plain[name], profiled[name]) for name in names]
+        keep(found)
     return found
 
 
@@ -292,30 +328,6 @@ def fitting(plan: Plan, name: str, form: Form) -> Form:
 
 def _median_s(samples: Sequence[Sample]) -> float:
     return statistics.median(sample.step_s for sample in samples)
-
-
-class Progress:
-    """A bar on standard error whose end moves as the work ahead becomes known."""
-
-    def __init__(self) -> None:
-        self._bar = tqdm(total=0, unit="turn", disable=None, leave=False, file=sys.stderr)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
-
-    def __call__(self, name: str, done: int, more: int) -> None:
-        """`done` turns of `name` are over, and `more` turns have been added."""
-        self._bar.total += more
-        self._bar.set_description(name, refresh=False)
-        self._bar.update(done)
-        self._bar.refresh()
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _out(plan: Plan) -> Path:
@@ -348,11 +360,11 @@ def main(
         forms: how G-IDRN is computed, with commas between, the plain form first. A form is eager,
             or parts with + between: bf16, channels_last, compile, graphs (CUDA graphs), merge3
             (three groups of a convolution as one), merge_all. By default those that fit the device.
-        samples: timed rounds; 3 on a CPU, 10 (of 10 steps) on a GPU.
+        samples: timed rounds, at least 3; by default 5 on a CPU, 10 (of 10 steps) on a GPU.
         out: the JSON file to write; benchmarks/results/local/train_speed_... by default.
     """
     device = world.choose_device(device)
-    names, kind = _words(models), torch.device(device).type
+    names, kind = command_line.words(models), torch.device(device).type
     for name in names:
         zoo.find(name)
     if forms is None:
@@ -364,7 +376,7 @@ def main(
         patch,
         device,
         records.usable_cores() if threads is None else threads,
-        tuple(dict.fromkeys(parse_form(form) for form in _words(forms))),
+        tuple(dict.fromkeys(parse_form(form) for form in command_line.words(forms))),
         DEFAULT_SAMPLES[kind] if samples is None else samples,
     )
     path = out or _out(plan)
@@ -372,10 +384,10 @@ def main(
     before = torch.get_num_threads()
     torch.set_num_threads(plan.threads)
     try:
-        found = measure(plan, training_steps.stand_in_store(scale, patch, device))
+        store = training_steps.stand_in_store(scale, patch, device)
+        found = measure(plan, store, keep=functools.partial(records.write_records, path))
     finally:
         torch.set_num_threads(before)
-    records.write_records(path, found)
     print(f"{train_speed_tables.report(found)}\n\nwritten to {path}")
 
 

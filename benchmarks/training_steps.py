@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -33,7 +33,7 @@ PHASES = ("draw", "forward", "loss", "backward", "update")
 PHOTOS = 4
 """Generated photos that crops are drawn from, each of twice a crop's side."""
 
-WARM_UP_STEPS = {"cpu": 1, "cuda": 10}
+WARM_UP_STEPS = {"cpu": 2, "cuda": 10}
 """Steps thrown away after the first one, which compiles."""
 
 FORM_PARTS = "eager, bf16, channels_last, compile, graphs, merge_all, or such as merge3"
@@ -209,10 +209,22 @@ class Trainee:
         return Sample(seconds / steps, phases)
 
     def warm_up(self) -> int:
-        """Take the steps that are thrown away, unless they have been; returns how many."""
+        """Take the steps that are thrown away, unless they have been; returns how many.
+
+        Raises ValueError where the form cannot be compiled.
+        """
         after = WARM_UP_STEPS[torch.device(self.store.device).type]
         if self.first_step_s is None:
-            self.first_step_s = self.sample(1).step_s
+            try:
+                self.first_step_s = self.sample(1).step_s
+            except RuntimeError as error:
+                if self.form.compiled == "no":
+                    raise
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(
+                    f"{self.form.name} does not compile here ({reason}): torch.compile wants a C++ "
+                    "compiler, and on a GPU Triton; install them, or leave the form out of --forms"
+                ) from error
             for _ in range(after):
                 self.sample(1)
         return 1 + after
@@ -232,6 +244,12 @@ def stand_in_store(scale: int, patch: int, device: str) -> CropStore:
         high = smooth_noise((side, side), seed)
         photos.append(Photo(f"stand-in {seed}", high, downscale(high, scale)))
     return CropStore(photos, scale, patch, device)
+
+
+def order(keys: Sequence[Key], turn: int) -> list[Key]:
+    """Who comes when in round `turn`: the first one moves to the end with each round."""
+    first = turn % len(keys)
+    return [*keys[first:], *keys[:first]]
 
 
 def in_turns(
@@ -254,9 +272,8 @@ def in_turns(
         tick(f"warm-up {key}", 1, 0)
     found: dict[Key, list[Sample]] = {key: [] for key in trainees}
     keys = list(trainees)
-    for i in range(samples):
-        turn = i % len(keys)
-        for key in [*keys[turn:], *keys[:turn]]:
+    for turn in range(samples):
+        for key in order(keys, turn):
             found[key].append(trainees[key].sample(steps))
             tick(str(key), 1, 0)
     return found

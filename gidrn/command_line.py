@@ -9,6 +9,11 @@ from collections.abc import Callable
 import tyro
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The parts of "a, b", each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
 def run(main: Callable[..., int | None]) -> None:
     """Parse the command line into `main`'s arguments, call it, and leave with its exit code.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import complexity, layer_kinds, records, train_speed, training_steps
+from benchmarks import (
+    complexity,
+    layer_kinds,
+    records,
+    train_speed,
+    train_speed_tables,
+    training_steps,
+)
 from benchmarks.training_steps import EAGER, PHASES, Form, Trainee, parse_form
 from gidrn import zoo
 from gidrn.crops import CropStore
@@ -69,9 +77,9 @@ def test_an_unknown_form_names_those_there_are(text: str) -> None:
 def test_a_step_trains_and_its_phases_make_it_up(store: CropStore) -> None:
     trainee = Trainee(RECIPE, EAGER, store)
     before = [p.detach().clone() for p in trainee.run.network.parameters()]
-    assert trainee.warm_up() == trainee.warm_up() == trainee.run.step == 2
+    assert trainee.warm_up() == trainee.warm_up() == trainee.run.step == 3
     samples = [trainee.sample(3) for _ in range(3)]
-    assert trainee.run.step == 2 + 9
+    assert trainee.run.step == 3 + 9
     after = trainee.run.network.parameters()
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
     for sample in samples:
@@ -135,6 +143,60 @@ def test_turns_move_on() -> None:
     assert found == {name: [5, 5, 5] for name in "abc"}
 
 
+PHASE_PARTS = [("draw", "store", "draw"), ("loss", "loss_of", "forward")]
+
+
+@pytest.mark.parametrize(("phase", "owner", "method"), PHASE_PARTS)
+def test_time_is_booked_in_the_phase_that_takes_it(
+    phase: str, owner: str, method: str, store: CropStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainee = Trainee(RECIPE, EAGER, store)
+    trainee.warm_up()
+    plain = getattr(getattr(trainee, owner), method)
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.2)
+        return plain(*arguments)
+
+    monkeypatch.setattr(getattr(trainee, owner), method, slow)
+    phases = trainee.sample(1).phases_ms
+    assert phases[phase] >= 200
+    assert max(phases, key=lambda name: phases[name]) == phase
+
+
+def test_what_does_not_compile_says_so(store: CropStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compile_(network: torch.nn.Module, mode: str | None = None) -> Any:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no working C++ compiler\nand more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    with pytest.raises(ValueError, match=r"compile does not compile here \(no working C\+\+"):
+        Trainee(RECIPE, parse_form("compile"), store).warm_up()
+
+
+def test_differences_within_the_spread_are_not_told() -> None:
+    def entry(name: str, table: str, **times: list[float]) -> records.Record:
+        what = records.What(name, 4, "torch-cpu", precision="fp32", batch=1, size_hw=(8, 8))
+        values: dict[str, Any] = {"table": table, "form": "eager"}
+        values |= {"multiply_adds": 100, "convolutions": 7, "parameters": 5, "first_step_s": 1.0}
+        figures = [records.Figure.of(kind, samples) for kind, samples in times.items()]
+        return records.record(what, records.How("test"), figures=figures, values=values)
+
+    def kinds(name: str, pointwise: list[float], grouped: list[float]) -> records.Record:
+        rest = {kind: [1.0, 1.0, 1.0] for kind in layer_kinds.KINDS}
+        rest |= {"pointwise": pointwise, "grouped": grouped}
+        return entry(name, "kinds", **{f"{kind}_ms": ms for kind, ms in rest.items()})
+
+    timed = [entry(name, "networks", s_per_100_steps=[2.0, 2.0, 2.0]) for name in ("a", "b")]
+    found = [*timed, kinds("a", [5.0, 6.0, 7.0], [5, 6, 9]), kinds("b", [1.0, 2.0, 3.0], [1, 2, 6])]
+    line, fastest = train_speed_tables.findings(found)
+    assert "pointwise convolution +4.0." in line
+    assert "grouped" not in line
+    assert fastest == "Fastest form of a here: eager, 2.00 s per 100 steps."
+
+
 def test_multiply_adds_by_kind_add_up() -> None:
     with torch.device("meta"):
         network = zoo.create("gidrn", 2)
@@ -175,6 +237,21 @@ def test_the_profiler_tells_kinds_apart(store: CropStore, monkeypatch: pytest.Mo
 
     trainee = Trainee(RECIPE, EAGER, store)
     trainee.warm_up()
+    dull = next(m for m in trainee.run.network.modules() if getattr(m, "groups", 1) > 1)
+    quick: Any = dull.forward
+
+    def dawdle(x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            for _ in range(1000):
+                x.sum()
+        return torch.as_tensor(quick(x))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dull, "forward", dawdle)
+        slow = layer_kinds.profiled_step(trainee)
+    gained = {kind: slow[kind] - times["gidrn"][kind] for kind in slow}
+    assert max(gained, key=lambda kind: gained[kind]) == "grouped"
+
     slowed = next(m for m in trainee.run.network.modules() if m.__class__.__name__ == "LeakyReLU")
     apply: Any = Slow.apply
     plain = slowed.forward
@@ -197,7 +274,7 @@ def test_a_whole_run(
         device="cpu",
         threads=1,
         forms="merge3,eager,bf16",
-        samples=2,
+        samples=3,
         out=out,
     )
     assert torch.get_num_threads() == threads
@@ -217,7 +294,7 @@ def test_a_whole_run(
     assert [entry.what.model for entry in of["kinds"]] == ["gidrn", "imdn"]
     for entry in of["forms"] + of["networks"]:
         figure = entry.figure("s_per_100_steps")
-        assert len(figure.samples) == entry.how.samples == 2
+        assert len(figure.samples) == entry.how.samples == 3
         phases = sum(entry.figure(f"{phase}_ms").samples[0] for phase in PHASES)
         assert figure.samples[0] / 100 == pytest.approx(phases / 1000, abs=2e-3)
     own, other = of["networks"][:2]
@@ -230,7 +307,7 @@ def test_a_whole_run(
 
 
 def test_the_paper_stands_beside_its_own_batch_and_patch_only() -> None:
-    plan = train_speed.Plan(("gidrn",), 4, 16, 64, "cpu", 1, (EAGER,), 1)
+    plan = train_speed.Plan(("gidrn",), 4, 16, 64, "cpu", 1, (EAGER,), 3)
     for name, seconds in {"gidrn": 12.7, "idrn": 8.5, "imdn": 5.4, "rfdn_l": 6.1}.items():
         printed = train_speed.published_figures(plan, name)
         assert printed == {"train_s_per_100_iter": seconds, "gpu": "GTX 1080 Ti"}
@@ -269,7 +346,7 @@ def test_default_forms_fit_device_and_network(monkeypatch: pytest.MonkeyPatch) -
         ({"scale": 5}, "--scale"),
         ({"batch": 0}, "--batch"),
         ({"patch": 0}, "--patch"),
-        ({"samples": 0}, "--samples"),
+        ({"samples": 2}, "--samples is at least 3"),
         ({"threads": 0}, "--threads"),
         ({"device": "tpu"}, "--device"),
     ],
@@ -296,4 +373,4 @@ def test_help_names_the_flags() -> None:
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> None:
     done = run("--samples", "0")
     assert done.returncode == 2
-    assert done.stderr == "error: --samples is at least 1, not 0\n"
+    assert done.stderr == "error: --samples is at least 3, not 0\n"
