@@ -16,6 +16,10 @@ from gidrn.evaluation import to_tensor
 from gidrn.images import read_rgb
 from gidrn.photos import find_photos
 from gidrn.resize import downscale
+from gidrn_runtime import Upscaler
+
+MOST_MISROUNDED = 0.01
+"""Share of a frame's levels that may be other than PyTorch's, as those near a half may."""
 
 LIMIT_LEVELS = 1.0
 """Most that any value of any output may differ, and most that its rounded level may."""
@@ -151,6 +155,44 @@ def compare(
         found.append(
             Deviation(case.name, case.size_hw, levels, int(np.abs(rounded[0] - rounded[1]).max()))
         )
+    return found
+
+
+@torch.inference_mode()
+def compare_frames(
+    network: nn.Module,
+    upscale: Upscaler,
+    on: Sequence[Case],
+    *,
+    title: str = "proof",
+) -> list[Deviation]:
+    """The same for a file that takes uint8 frames, opened in RGB or BGR order.
+
+    A deviation's `levels` is how far, beyond the half level of rounding, a value is from PyTorch's.
+    Raises NotProvedError for an output of another shape, and where more than `MOST_MISROUNDED` of
+    the values are not PyTorch's rounded ones.
+    """
+    found = []
+    for case in tqdm(on, desc=title, unit="", leave=False):
+        low = np.rint(case.image.numpy() * 255).astype(np.uint8)  # RGB (N, 3, H, W)
+        high = network(torch.from_numpy(low.astype(np.float32)) / 255)
+        wanted = np.clip(high.numpy(), 0, 1) * 255
+        channels = [0, 1, 2] if upscale.color == "rgb" else [2, 1, 0]
+        frames = np.ascontiguousarray(low[:, channels].transpose(0, 2, 3, 1))
+        came = np.stack(upscale.batch(frames)).transpose(0, 3, 1, 2)[:, channels]
+        where = f"{case.name} {case.size_hw[0]}x{case.size_hw[1]}"
+        if came.shape != wanted.shape:
+            raise NotProvedError(
+                f"{title}: on {where} the output is {came.shape}, not {wanted.shape}"
+            )
+        off = np.abs(came - np.rint(wanted))
+        if float((off > 0).mean()) > MOST_MISROUNDED:
+            raise NotProvedError(
+                f"{title}: on {where} {(off > 0).mean():.1%} of the levels are not PyTorch's, and "
+                f"{MOST_MISROUNDED:.0%} is the limit; no file was written"
+            )
+        levels = max(0.0, float(np.abs(came - wanted).max()) - 0.5)
+        found.append(Deviation(case.name, case.size_hw, levels, int(off.max())))
     return found
 
 

@@ -24,6 +24,7 @@ from export.exaggeration import exaggerate, has_attention
 from export.proof import Deviation
 from export.rewrites import attention, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention, Curve
+from export.rewrites.frames import Color, FramesNetwork
 from gidrn import checkpoints, command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
@@ -46,6 +47,8 @@ class Labels:
     """Of the weights file; of nothing, and so empty, for random weights."""
     context: str
     """Reach in input pixels, or "global"."""
+    frames: Color | None = None
+    """Channel order of the uint8 frames that the file takes and gives; None for float tensors."""
 
 
 @dataclass(frozen=True)
@@ -80,16 +83,29 @@ def rewritten(
 
 
 def to_model(
-    network: nn.Module, scale: int, *, opset: int = 18, size_hw: tuple[int, int] | None = None
+    network: nn.Module,
+    scale: int,
+    *,
+    opset: int = 18,
+    size_hw: tuple[int, int] | None = None,
+    frames: Color | None = None,
 ) -> onnx.ModelProto:
     """Trace and simplify: input `input` (N, 3, H, W), output `output` (N, 3, s*H, s*W).
 
-    N, H and W are free, or 1 and `size_hw`. Opset 17 goes through PyTorch's older exporter, since
-    the newer one starts at 18.
+    With `frames` they are uint8 (N, H, W, 3) and (N, s*H, s*W, 3) in that channel order. N, H and W
+    are free, or 1 and `size_hw`. Opset 17 goes through PyTorch's older exporter, since the newer
+    one starts at 18.
     """
-    example = torch.rand(*((2, 3, 20, 28) if size_hw is None else (1, 3, *size_hw)))
-    names = {0: "batch", 2: "height", 3: "width"}
-    out_names = {0: "batch", 2: f"{scale}*height", 3: f"{scale}*width"}
+    batch, height, width = (2, 20, 28) if size_hw is None else (1, *size_hw)
+    if frames is None:
+        example = torch.rand(batch, 3, height, width)
+        axes = (0, 2, 3)
+    else:
+        network = FramesNetwork(network, frames).eval()
+        example = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8)
+        axes = (0, 1, 2)
+    names = dict(zip(axes, ("batch", "height", "width"), strict=True))
+    out_names = dict(zip(axes, ("batch", f"{scale}*height", f"{scale}*width"), strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside PyTorch's exporters
         if opset >= 18:
@@ -149,8 +165,9 @@ def label(model: onnx.ModelProto, labels: Labels, how: Attention, curve: Curve |
         "format": "gidrn-onnx/1",
         "model": labels.model,
         "scale": str(labels.scale),
-        "color": "rgb",
-        "range": "0-1",
+        "color": labels.frames or "rgb",
+        "range": "0-1" if labels.frames is None else "0-255",
+        "layout": "nchw" if labels.frames is None else "nhwc",
         "context": labels.context,
         "dtype": "fp32",
         "attention": how if curve is None else f"curve, {curve.knots} knots",
@@ -197,10 +214,10 @@ def export(
             loud = exaggerate(network, images)
             changed, curve = rewritten(loud, how, on)
             _write(changed, curve, temporary, labels, form)
-            exaggerated = _prove(loud, temporary, proof.small(on), "exaggerated attention")
+            exaggerated = _prove(loud, temporary, labels, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on)
         nodes = _write(changed, curve, temporary, labels, form)
-        found = _prove(network, temporary, on, "proof")
+        found = _prove(network, temporary, labels, on, "proof")
     return Exported(path, nodes, curve, found, exaggerated, left_out)
 
 
@@ -215,18 +232,27 @@ class _Form:
 
 def _write(changed: nn.Module, curve: Curve | None, path: Path, labels: Labels, form: _Form) -> int:
     """Trace, label and write a rewritten network; returns its number of nodes."""
-    model = to_model(changed, labels.scale, opset=form.opset, size_hw=form.size_hw)
+    model = to_model(
+        changed, labels.scale, opset=form.opset, size_hw=form.size_hw, frames=labels.frames
+    )
     label(model, labels, form.how, curve)
     path.write_bytes(model.SerializeToString())
     return len(model.graph.node)
 
 
-def _prove(network: nn.Module, path: Path, on: Sequence[proof.Case], title: str) -> list[Deviation]:
+def _prove(
+    network: nn.Module, path: Path, labels: Labels, on: Sequence[proof.Case], title: str
+) -> list[Deviation]:
     """Run the file as users run it, and compare. Raises proof.NotProvedError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
-        with Upscaler(path, engine="ort-cpu") as upscale:
-            found = proof.compare(network, upscale.run_tensor, on, title=title)
+        # In the other order than a frames model's: so that its order is proved too.
+        color = "rgb" if labels.frames is None or labels.frames == "bgr" else "bgr"
+        with Upscaler(path, engine="ort-cpu", color=color) as upscale:
+            if labels.frames is None:
+                found = proof.compare(network, upscale.run_tensor, on, title=title)
+            else:
+                found = proof.compare_frames(network, upscale, on, title=title)
     proof.require(found, title=title)
     return found
 
@@ -236,6 +262,7 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
     lines = [
         f"{result.path}: {labels.model} x{labels.scale}, {result.nodes} nodes, "
         f"{result.path.stat().st_size / 1e6:.2f} MB, weights {labels.weights}, attention {how}"
+        + (f", uint8 frames in {labels.frames} order" if labels.frames else "")
     ]
     if result.curve is not None:
         lines.append(
@@ -257,7 +284,11 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
 
 
 def open_network(
-    model: str, scale: int, weights: Path | None, random_init: bool
+    model: str,
+    scale: int,
+    weights: Path | None,
+    random_init: bool,
+    frames: Color | None = None,
 ) -> tuple[nn.Module, Labels]:
     """The network asked for and what its file will say. Made-up weights only where asked for."""
     context = str(zoo.find(model).context)
@@ -265,11 +296,12 @@ def open_network(
         if weights is not None:
             raise ValueError("--random-init makes weights up: leave out --weights, or the former")
         torch.manual_seed(0)
-        return zoo.create(model, scale).eval(), Labels(model, scale, "random", "", context)
+        labels = Labels(model, scale, "random", "", context, frames)
+        return zoo.create(model, scale).eval(), labels
     path = weights or zoo.shipped_weights(model, scale)
     network = zoo.load(model, scale, weights=path)
     name = "shipped" if weights is None else path.name
-    return network, Labels(model, scale, name, checkpoints.sha256(path), context)
+    return network, Labels(model, scale, name, checkpoints.sha256(path), context, frames)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -289,6 +321,7 @@ def main(
     attention: Attention = "curve",
     opset: Literal[17, 18] = 18,
     size: str | None = None,
+    frames: Color | None = None,
     random_init: bool = False,
     photos: Path | None = None,
 ) -> int:
@@ -298,17 +331,19 @@ def main(
         model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, edsr or rcan.
         scale: 2, 3 or 4.
         weights: A .safetensors or .pth file; without it, the weights that ship.
-        out: The file to write; without it, MODEL_xSCALE.onnx here.
+        out: The file to write; without it, MODEL_xSCALE.onnx here, or MODEL_xSCALE_FRAMES.onnx.
         attention: How ANRB's attention is computed: "curve" in memory that grows with the image
             alone, or "exact" with every pixel against all pooled points.
         opset: 18, or 17 for old TensorRT.
         size: Fix the input to HEIGHTxWIDTH and batch 1; without it all three are free.
+        frames: Take and give uint8 frames, height x width x channel, in this channel order; without
+            it, float RGB tensors in [0, 1], channel x height x width.
         random_init: Make weights up, for timing alone; the file says so in its metadata.
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
-    network, labels = open_network(model, scale, weights, random_init)
-    path = out or Path(f"{model}_x{scale}.onnx")
+    network, labels = open_network(model, scale, weights, random_init, frames)
+    path = out or Path(f"{model}_x{scale}{f'_{frames}' if frames else ''}.onnx")
     result = export(
         network,
         path,

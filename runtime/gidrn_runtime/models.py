@@ -1,9 +1,10 @@
 """Which models come with the package, and what a model file must say of itself.
 
 A toolkit model has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, s*H, s*W),
-float32 RGB in [0, 1], and metadata of the format ``gidrn-onnx/1``, all strings: `format`, `model`,
-`scale`, `color`, `range`, `context`, `dtype`, `attention`, `weights`, `weights_sha256`,
-`project_version`.
+float32 RGB in [0, 1]; or, for frames, uint8 (N, H, W, 3) and (N, s*H, s*W, 3) in the order that its
+metadata `color` says, `range` being "0-255". Metadata of the format ``gidrn-onnx/1``, all strings:
+`format`, `model`, `scale`, `color`, `range`, `layout`, `context`, `dtype`, `attention`, `weights`,
+`weights_sha256`, `project_version`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class ModelInfo:
     scale: int
     precision: str
     """``fp32`` or ``fp16``, as the export wrote it."""
+    frames: str | None
+    """``bgr`` or ``rgb`` for a model of uint8 frames in that order, None for one of tensors."""
     random_weights: bool
     """True for a model with made-up weights, which is good for timing and nothing else."""
     batch: int | None
@@ -87,27 +90,34 @@ def check(engine: Engine, path: Path) -> ModelInfo:
         raise _refusal(path, "one input 'input'", _names(engine.inputs))
     if len(engine.outputs) != 1 or engine.outputs[0].name != "output":
         raise _refusal(path, "one output 'output'", _names(engine.outputs))
+    is_frames = metadata.get("range") == "0-255"
+    dtype, signature, channel = (
+        ("uint8", "(N, H, W, 3)", 3) if is_frames else ("float32", "(N, 3, H, W)", 1)
+    )
     for spec in (engine.inputs[0], engine.outputs[0]):
-        if spec.dtype != "float32" or len(spec.shape) != 4 or spec.shape[1] not in (3, None):
+        if spec.dtype != dtype or len(spec.shape) != 4 or spec.shape[channel] not in (3, None):
             shape = ", ".join("?" if size is None else str(size) for size in spec.shape)
-            raise _refusal(
-                path, f"{spec.name!r} as float32 (N, 3, H, W)", f"{spec.dtype} ({shape})"
-            )
-    for key, wanted in (("color", "rgb"), ("range", "0-1")):
-        if metadata.get(key) != wanted:
-            raise _refusal(path, f"metadata {key}={wanted!r}", repr(metadata.get(key)))
+            raise _refusal(path, f"{spec.name!r} as {dtype} {signature}", f"{spec.dtype} ({shape})")
+    if not is_frames and metadata.get("range") != "0-1":
+        raise _refusal(path, "metadata range='0-1' or '0-255'", repr(metadata.get("range")))
+    color = metadata.get("color")
+    if color not in (("bgr", "rgb") if is_frames else ("rgb",)):
+        wanted = "'bgr' or 'rgb'" if is_frames else "'rgb'"
+        raise _refusal(path, f"metadata color={wanted}", repr(color))
     text = metadata.get("scale", "")
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise _refusal(path, "metadata scale as a whole number >= 1", repr(metadata.get("scale")))
     scale = int(text)
-    batch, _, *size = engine.inputs[0].shape
-    for low, high in zip(size, engine.outputs[0].shape[2:], strict=True):
+    batch, *size = (s for i, s in enumerate(engine.inputs[0].shape) if i != channel)
+    _, *large = (s for i, s in enumerate(engine.outputs[0].shape) if i != channel)
+    for low, high in zip(size, large, strict=True):
         if low is not None and high is not None and high != scale * low:
             raise _refusal(path, f"sides enlarged by its scale {scale}", f"{low} -> {high}")
     return ModelInfo(
         name=metadata.get("model", path.stem),
         scale=scale,
         precision=metadata.get("dtype", "unknown"),
+        frames=color if is_frames else None,
         random_weights=metadata.get("weights") == "random",
         batch=batch,
         size_hw=(size[0], size[1]),

@@ -106,7 +106,8 @@ class Upscaler:
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
 
-        Keys: `model`, `path`, `scale`, `precision`, `color`, `engine`, `engine_version`, `threads`
+        Keys: `model`, `path`, `scale`, `precision`, `color`, `frames` (the channel order of a model
+        of uint8 frames, None for one of tensors), `engine`, `engine_version`, `threads`
         (None: the engine's default), `metadata` (the model's own), and what the engine adds.
         """
         return {
@@ -115,6 +116,7 @@ class Upscaler:
             "scale": self._info.scale,
             "precision": self._info.precision,
             "color": self._color,
+            "frames": self._info.frames,
             **self._engine.describe(),
             "metadata": dict(self._info.metadata),
         }
@@ -158,9 +160,15 @@ class Upscaler:
         RGB whatever `color` says.
 
         Raises:
-            ValueError: not such a tensor, or not of the one size the model takes.
+            ValueError: not such a tensor, or not of the one size the model takes; or the model is
+                one of uint8 frames.
             FrameTooLargeError, EngineError, RuntimeError: as for one frame.
         """
+        if self._info.frames is not None:
+            raise ValueError(
+                f"{self._path} takes uint8 colour frames alone; for tensors, and for gray, alpha "
+                "or 16-bit images, open a model that was exported without --frames"
+            )
         if not isinstance(x, np.ndarray):
             raise ValueError(f"a tensor is a NumPy array, not {type(x).__name__}")
         if x.dtype != np.float32 or x.ndim != 4 or x.shape[1] != 3 or 0 in x.shape:
@@ -206,12 +214,21 @@ class Upscaler:
     def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
         with self._in_use():
-            high = self._run(tensor_from_frames(frames, self._color))
-            return frames_from_tensor(high, self._color)
+            if self._info.frames is None:
+                high = self._run(tensor_from_frames(frames, self._color))
+                return frames_from_tensor(high, self._color)
+            step = 1 if self._info.frames == self._color else -1
+            return np.ascontiguousarray(
+                self._run(np.ascontiguousarray(frames[..., ::step]))[..., ::step]
+            )
 
-    def _run(self, tensor: Tensor) -> Tensor:
-        """The engine's run, with its size limits before and its promise checked after."""
-        n, _, height, width = tensor.shape
+    def _run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The engine's run, with its size limits before and its promise checked after.
+
+        float32 (N, 3, H, W), or uint8 (N, H, W, 3) for a model of frames.
+        """
+        is_frames = self._info.frames is not None
+        n, height, width = tensor.shape[:3] if is_frames else (len(tensor), *tensor.shape[2:])
         wanted = (self._info.batch, *self._info.size_hw)
         if any(w not in (None, c) for w, c in zip(wanted, (n, height, width), strict=True)):
             sizes = "x".join("any" if size is None else str(size) for size in wanted)
@@ -226,11 +243,12 @@ class Upscaler:
                 f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
                 f"hand over a smaller frame or fewer at once ({error})"
             ) from error
-        expected = (n, 3, self.scale * height, self.scale * width)
-        if high.shape != expected or high.dtype != np.float32:
+        sides = (self.scale * height, self.scale * width)
+        expected = (n, *sides, 3) if is_frames else (n, 3, *sides)
+        if high.shape != expected or high.dtype != tensor.dtype:
             raise ModelError(
-                f"{self._path} says scale {self.scale}, so float32 {tensor.shape} should become "
-                f"{expected}; it became {high.dtype} {high.shape}; {models.REMEDY}"
+                f"{self._path} says scale {self.scale}, so {tensor.dtype} {tensor.shape} should "
+                f"become {expected}; it became {high.dtype} {high.shape}; {models.REMEDY}"
             )
         return high
 
@@ -238,7 +256,10 @@ class Upscaler:
         height, width = (
             fixed or free for fixed, free in zip(self._info.size_hw, PROBE_HW, strict=True)
         )
-        self._run(np.zeros((self._info.batch or 1, 3, height, width), np.float32))
+        if self._info.frames is None:
+            self._run(np.zeros((self._info.batch or 1, 3, height, width), np.float32))
+        else:
+            self._run(np.zeros((self._info.batch or 1, height, width, 3), np.uint8))
 
 
 def check_frame(frame: Any) -> None:

@@ -18,6 +18,7 @@ import gidrn
 from export import proof, to_onnx
 from export.exaggeration import exaggerate
 from export.rewrites.attention import Attention
+from export.rewrites.frames import Color, FramesNetwork
 from export.to_onnx import Labels
 from gidrn import checkpoints, zoo
 from gidrn.networks.anrb import ANRB
@@ -112,6 +113,72 @@ def test_output_of_another_shape_is_refused() -> None:
     case = proof.Case("noise", torch.rand(1, 3, 4, 4))
     with pytest.raises(proof.NotProvedError, match="not \\(1, 3, 4, 4\\)"):
         proof.compare(nn.Identity(), lambda x: x[:, :, :3], [case])
+
+
+@pytest.mark.parametrize(("frames", "opset"), [("bgr", 18), ("rgb", 18), ("bgr", 17)])
+def test_a_frames_file_is_proved_and_enlarges_frames(
+    tmp_path: Path, frames: Color, opset: int
+) -> None:
+    path, plain = tmp_path / "frames.onnx", tmp_path / "plain.onnx"
+    labels = Labels("gidrn", 2, "shipped", "", "global", frames)
+    result = to_onnx.export(tiny(), path, labels, opset=opset)
+    assert set(proof.SIZES_HW) <= {deviation.size_hw for deviation in result.deviations}
+    assert max(one.levels for one in result.deviations + result.exaggerated) < 0.02
+    model = onnx.load(path)
+    for value, names in (
+        (model.graph.input[0], ["batch", "height", "width", ""]),
+        (model.graph.output[0], ["batch", "2*height", "2*width", ""]),
+    ):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+        assert [dim.dim_param for dim in value.type.tensor_type.shape.dim] == names
+    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"))
+    photo = proof.read_photos()[2][:40, :51]
+    for color in ("bgr", "rgb"):
+        with Upscaler(path, color=color) as of_frames, Upscaler(plain, color=color) as of_tensors:
+            assert of_frames.describe()["frames"] == frames
+            ours, wanted = of_frames(photo), of_tensors(photo)
+        assert np.abs(ours.astype(int) - wanted).max() <= 1
+        assert (ours != wanted).mean() < 0.001
+
+
+def test_a_frames_file_of_one_size(tmp_path: Path) -> None:
+    path = tmp_path / "frames.onnx"
+    labels = Labels("gidrn", 2, "shipped", "", "global", "bgr")
+    to_onnx.export(tiny(), path, labels, size_hw=(12, 20))
+    with Upscaler(path) as upscale:
+        assert upscale.size_hw == (12, 20)
+        assert upscale(np.zeros((12, 20, 3), np.uint8)).shape == (24, 40, 3)
+        with pytest.raises(ValueError, match="12x20"):
+            upscale(np.zeros((20, 12, 3), np.uint8))
+
+
+FRAMES_FAULTS = {
+    "cut off, not rounded": lambda high: (high.clamp(0, 1) * 255).to(torch.uint8),
+    "other channel order": lambda high: (high.flip(1).clamp(0, 1) * 255).round().to(torch.uint8),
+    "not clipped": lambda high: (high * 255).round().to(torch.int32).to(torch.uint8),
+}
+
+
+@pytest.mark.parametrize("fault", sorted(FRAMES_FAULTS))
+def test_a_wrong_conversion_of_frames_is_refused(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tiny()
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, torch.nn.Conv2d) and part.out_channels == 12:
+                part.weight.mul_(3)  # outputs that leave [0, 1] widely
+
+    def wrong(self: FramesNetwork, x: torch.Tensor) -> torch.Tensor:
+        high = self.network(x.permute(0, 3, 1, 2).to(torch.float32) / 255)
+        levels: torch.Tensor = FRAMES_FAULTS[fault](high).permute(0, 2, 3, 1)
+        return levels
+
+    monkeypatch.setattr(FramesNetwork, "forward", wrong)
+    labels = Labels("gidrn", 2, "random", "", "global", "rgb")
+    with pytest.raises(proof.NotProvedError, match="of the levels are not PyTorch's"):
+        to_onnx.export(network, tmp_path / "frames.onnx", labels)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_exaggerated_attention_sways_pixels() -> None:

@@ -104,7 +104,8 @@ def test_damaged_files_are_one_line(tiny: Path, content: bytes | None, words: st
         ({"scale_text": "-2"}, "came '-2'"),
         ({"scale_text": "two"}, "came 'two'"),
         ({"color": "bgr"}, "wanted metadata color='rgb', came 'bgr'"),
-        ({"range": "0-255"}, "wanted metadata range='0-1', came '0-255'"),
+        ({"range": "0-100"}, "wanted metadata range='0-1' or '0-255', came '0-100'"),
+        ({"range": "0-255"}, "wanted 'input' as uint8 (N, H, W, 3), came float32"),
         ({"size": ("N", 4, 6), "scale_text": "3"}, "enlarged by its scale 3, came 4 -> 8"),
     ],
 )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 Tensor = npt.NDArray[np.float32]
 """float32 RGB, (N, 3, H, W), nominally in [0, 1], C-contiguous."""
+
+
+Array = npt.NDArray[Any]
+"""A `Tensor`, or for a model of frames uint8 (N, H, W, 3), C-contiguous."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, tensor: Tensor) -> Tensor:
-        """Enlarge (N, 3, H, W) to (N, 3, s*H, s*W).
+    def run(self, tensor: Array) -> Array:
+        """Enlarge (N, 3, H, W) to (N, 3, s*H, s*W), or (N, H, W, 3) for a model of frames.
 
         Raises:
             FrameTooLargeError: the engine could not get the memory it needs.

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gidrn_runtime.engines.base import Engine, Tensor, TensorSpec
+from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
 
 PROVIDER = "CPUExecutionProvider"
@@ -72,9 +72,9 @@ class OrtCpu(Engine):
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
 
-    def run(self, tensor: Tensor) -> Tensor:
+    def run(self, tensor: Array) -> Array:
         try:
-            output: Tensor = self._session.run(
+            output: Array = self._session.run(
                 [self.outputs[0].name], {self.inputs[0].name: tensor}, self._run_options
             )[0]
         except Exception as error:
