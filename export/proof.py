@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from gidrn.photos import find_photos
 from gidrn.resize import downscale
 from gidrn_runtime import Upscaler
 
-MOST_MISROUNDED = 0.01
+MOST_MISROUNDED = {"fp32": 0.01, "fp16": 0.25}
 """Share of a frame's levels that may be other than PyTorch's, as those near a half may."""
 
 LIMIT_LEVELS = 1.0
 """Most that any value of any output may differ, and most that its rounded level may."""
+
+Dtype = Literal["fp32", "fp16"]
 
 SIZES_HW = ((80, 120), (81, 117), (13, 9), (7, 5), (1, 1), (128, 128), (333, 500))
 """Sizes that pooling windows, odd borders and the paper's own B100 input make interesting."""
@@ -164,13 +167,14 @@ def compare_frames(
     upscale: Upscaler,
     on: Sequence[Case],
     *,
+    dtype: Dtype = "fp32",
     title: str = "proof",
 ) -> list[Deviation]:
     """The same for a file that takes uint8 frames, opened in RGB or BGR order.
 
     A deviation's `levels` is how far, beyond the half level of rounding, a value is from PyTorch's.
-    Raises NotProvedError for an output of another shape, and where more than `MOST_MISROUNDED` of
-    the values are not PyTorch's rounded ones.
+    Raises NotProvedError for an output of another shape, and where more than `MOST_MISROUNDED` (by
+    the file's `dtype`) of the values are not PyTorch's rounded ones.
     """
     found = []
     for case in tqdm(on, desc=title, unit="", leave=False):
@@ -186,10 +190,10 @@ def compare_frames(
                 f"{title}: on {where} the output is {came.shape}, not {wanted.shape}"
             )
         off = np.abs(came - np.rint(wanted))
-        if float((off > 0).mean()) > MOST_MISROUNDED:
+        if float((off > 0).mean()) > MOST_MISROUNDED[dtype]:
             raise NotProvedError(
                 f"{title}: on {where} {(off > 0).mean():.1%} of the levels are not PyTorch's, and "
-                f"{MOST_MISROUNDED:.0%} is the limit; no file was written"
+                f"{MOST_MISROUNDED[dtype]:.0%} is the limit; no file was written"
             )
         levels = max(0.0, float(np.abs(came - wanted).max()) - 0.5)
         found.append(Deviation(case.name, case.size_hw, levels, int(off.max())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import tempfile
 import warnings
@@ -19,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import proof
+from export import fp16, precision, proof
 from export.exaggeration import exaggerate, has_attention
-from export.proof import Deviation
-from export.rewrites import attention, shortcut_scalars, single_shuffle
+from export.proof import Deviation, Dtype
+from export.rewrites import attention, channel_attention, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
 from gidrn import checkpoints, command_line, zoo
@@ -30,6 +31,8 @@ from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
 from gidrn.resize import downscale
 from gidrn_runtime import Upscaler
+
+TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 OPSETS = (17, 18)
 """17 for TensorRT 8.5 to 8.6; 18 for everything newer."""
@@ -49,6 +52,10 @@ class Labels:
     """Reach in input pixels, or "global"."""
     frames: Color | None = None
     """Channel order of the uint8 frames that the file takes and gives; None for float tensors."""
+    dtype: Dtype = "fp32"
+    """What the file computes in; in FP16 some parts stay FP32, by `export.precision`."""
+    io: Dtype = "fp32"
+    """Of the float tensors at its ends."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ class Exported:
     """On the same network with an attention that cannot be overlooked; empty without one."""
     left_out: list[proof.Case]
     """Cases too costly for a network of this size."""
+    plan: precision.Plan | None = None
+    """What stays FP32 in an FP16 file."""
 
 
 def rewritten(
@@ -89,6 +98,7 @@ def to_model(
     opset: int = 18,
     size_hw: tuple[int, int] | None = None,
     frames: Color | None = None,
+    io: Dtype = "fp32",
 ) -> onnx.ModelProto:
     """Trace and simplify: input `input` (N, 3, H, W), output `output` (N, 3, s*H, s*W).
 
@@ -98,7 +108,7 @@ def to_model(
     """
     batch, height, width = (2, 20, 28) if size_hw is None else (1, *size_hw)
     if frames is None:
-        example = torch.rand(batch, 3, height, width)
+        example = torch.rand(batch, 3, height, width, dtype=TORCH_DTYPES[io])
         axes = (0, 2, 3)
     else:
         network = FramesNetwork(network, frames).eval()
@@ -159,7 +169,28 @@ def _traced_by_torchscript(
         return onnx.load(path)
 
 
-def label(model: onnx.ModelProto, labels: Labels, how: Attention, curve: Curve | None) -> None:
+def check_types(model: onnx.ModelProto, plan: precision.Plan) -> None:
+    """Raises proof.NotProvedError where convolutions are of another type than planned."""
+    types = {one.name: one.data_type for one in model.graph.initializer}
+    kernels = [types.get(node.input[1]) for node in model.graph.node if node.op_type == "Conv"]
+    came = {
+        name: sum(kernel == kind for kernel in kernels)
+        for name, kind in (("fp16", onnx.TensorProto.FLOAT16), ("fp32", onnx.TensorProto.FLOAT))
+    }
+    if came != dict(plan.convolutions):
+        raise proof.NotProvedError(
+            f"the graph has convolutions of other types than planned: {came}, not "
+            f"{dict(plan.convolutions)}; no file was written"
+        )
+
+
+def label(
+    model: onnx.ModelProto,
+    labels: Labels,
+    how: Attention,
+    curve: Curve | None,
+    plan: precision.Plan | None = None,
+) -> None:
     """Write what a loader needs into the file's `metadata_props`."""
     values = {
         "format": "gidrn-onnx/1",
@@ -169,12 +200,14 @@ def label(model: onnx.ModelProto, labels: Labels, how: Attention, curve: Curve |
         "range": "0-1" if labels.frames is None else "0-255",
         "layout": "nchw" if labels.frames is None else "nhwc",
         "context": labels.context,
-        "dtype": "fp32",
+        "dtype": labels.dtype,
         "attention": how if curve is None else f"curve, {curve.knots} knots",
         "weights": labels.weights,
         "weights_sha256": labels.weights_sha256,
         "project_version": version("gidrn"),
     }
+    if plan is not None:
+        values["precision_plan"] = plan.as_json()
     del model.metadata_props[:]
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
@@ -195,9 +228,10 @@ def export(
     """Write `network` to `path` as ONNX, once it is proved.
 
     `photos`, RGB (H, W, 3), are what it is proved on; by default the project's samples. A network
-    with an ANRB is proved twice, the second time with an exaggerated attention: see
-    `export.exaggeration`. Raises proof.NotProvedError, and leaves `path` as it was, where the file
-    differs from PyTorch by more than `proof.LIMIT_LEVELS`.
+    with an ANRB is proved twice, once with an exaggerated attention (in FP32 whatever the file's
+    type): see `export.exaggeration`. Raises RefusedError where FP16 does not hold, and
+    proof.NotProvedError, and leaves `path` as it was, where the file differs from PyTorch in FP32
+    by more than `proof.LIMIT_LEVELS`.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset is 17 or 18, not {opset}")
@@ -205,6 +239,7 @@ def export(
     on, left_out = proof.affordable(network, every)
     network = network.eval()
     form = _Form(how, opset, size_hw)
+    plan = None
     with replacing(path) as temporary:
         exaggerated: list[Deviation] = []
         if has_attention(network):
@@ -213,12 +248,18 @@ def export(
             images.append(to_tensor(downscale(proof.read_photos()[0], labels.scale)))
             loud = exaggerate(network, images)
             changed, curve = rewritten(loud, how, on)
-            _write(changed, curve, temporary, labels, form)
-            exaggerated = _prove(loud, temporary, labels, proof.small(on), "exaggerated attention")
+            plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
+            _write(changed, curve, temporary, plain, form)
+            exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on)
-        nodes = _write(changed, curve, temporary, labels, form)
+        if labels.dtype == "fp16":
+            channel_attention.apply(changed)
+            measured = photos or proof.read_photos()
+            plan = precision.make_plan(changed, labels.scale, measured, proof.small(on))
+            changed = fp16.Ends(fp16.typed(changed, plan.fp32), TORCH_DTYPES[labels.io])
+        nodes = _write(changed, curve, temporary, labels, form, plan)
         found = _prove(network, temporary, labels, on, "proof")
-    return Exported(path, nodes, curve, found, exaggerated, left_out)
+    return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
 
 
 @dataclass(frozen=True)
@@ -230,12 +271,26 @@ class _Form:
     size_hw: tuple[int, int] | None
 
 
-def _write(changed: nn.Module, curve: Curve | None, path: Path, labels: Labels, form: _Form) -> int:
+def _write(
+    changed: nn.Module,
+    curve: Curve | None,
+    path: Path,
+    labels: Labels,
+    form: _Form,
+    plan: precision.Plan | None = None,
+) -> int:
     """Trace, label and write a rewritten network; returns its number of nodes."""
     model = to_model(
-        changed, labels.scale, opset=form.opset, size_hw=form.size_hw, frames=labels.frames
+        changed,
+        labels.scale,
+        opset=form.opset,
+        size_hw=form.size_hw,
+        frames=labels.frames,
+        io=labels.io,
     )
-    label(model, labels, form.how, curve)
+    if plan is not None:
+        check_types(model, plan)
+    label(model, labels, form.how, curve, plan)
     path.write_bytes(model.SerializeToString())
     return len(model.graph.node)
 
@@ -252,7 +307,7 @@ def _prove(
             if labels.frames is None:
                 found = proof.compare(network, upscale.run_tensor, on, title=title)
             else:
-                found = proof.compare_frames(network, upscale, on, title=title)
+                found = proof.compare_frames(network, upscale, on, dtype=labels.dtype, title=title)
     proof.require(found, title=title)
     return found
 
@@ -262,6 +317,7 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
     lines = [
         f"{result.path}: {labels.model} x{labels.scale}, {result.nodes} nodes, "
         f"{result.path.stat().st_size / 1e6:.2f} MB, weights {labels.weights}, attention {how}"
+        + (f", {labels.dtype}" if labels.dtype != "fp32" else "")
         + (f", uint8 frames in {labels.frames} order" if labels.frames else "")
     ]
     if result.curve is not None:
@@ -269,7 +325,9 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
             f"attention curve: {result.curve.knots} knots, interpolation error at most "
             f"{result.curve.bound_levels:.2g} levels"
         )
-    lines.append("proof against PyTorch, largest difference in 8-bit levels (rounded):")
+    if result.plan is not None:
+        lines.append(result.plan.in_words())
+    lines.append("proof against PyTorch in FP32, largest difference in 8-bit levels (rounded):")
     loud = {(d.case, d.size_hw): d for d in result.exaggerated}
     for one in result.deviations:
         line = f"  {one.case:10} {one.size_hw[0]:>4}x{one.size_hw[1]:<4}"
@@ -288,7 +346,6 @@ def open_network(
     scale: int,
     weights: Path | None,
     random_init: bool,
-    frames: Color | None = None,
 ) -> tuple[nn.Module, Labels]:
     """The network asked for and what its file will say. Made-up weights only where asked for."""
     context = str(zoo.find(model).context)
@@ -296,12 +353,11 @@ def open_network(
         if weights is not None:
             raise ValueError("--random-init makes weights up: leave out --weights, or the former")
         torch.manual_seed(0)
-        labels = Labels(model, scale, "random", "", context, frames)
-        return zoo.create(model, scale).eval(), labels
+        return zoo.create(model, scale).eval(), Labels(model, scale, "random", "", context)
     path = weights or zoo.shipped_weights(model, scale)
     network = zoo.load(model, scale, weights=path)
     name = "shipped" if weights is None else path.name
-    return network, Labels(model, scale, name, checkpoints.sha256(path), context, frames)
+    return network, Labels(model, scale, name, checkpoints.sha256(path), context)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -321,6 +377,8 @@ def main(
     attention: Attention = "curve",
     opset: Literal[17, 18] = 18,
     size: str | None = None,
+    dtype: Dtype = "fp32",
+    io: Dtype = "fp32",
     frames: Color | None = None,
     random_init: bool = False,
     photos: Path | None = None,
@@ -331,19 +389,26 @@ def main(
         model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, edsr or rcan.
         scale: 2, 3 or 4.
         weights: A .safetensors or .pth file; without it, the weights that ship.
-        out: The file to write; without it, MODEL_xSCALE.onnx here, or MODEL_xSCALE_FRAMES.onnx.
+        out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.
         attention: How ANRB's attention is computed: "curve" in memory that grows with the image
             alone, or "exact" with every pixel against all pooled points.
         opset: 18, or 17 for old TensorRT.
         size: Fix the input to HEIGHTxWIDTH and batch 1; without it all three are free.
+        dtype: What the file computes in. In fp16 the parts that cannot bear it stay fp32; which, is
+            measured in an emulation, printed, and kept in the file.
+        io: Type of the tensors in and out.
         frames: Take and give uint8 frames, height x width x channel, in this channel order; without
             it, float RGB tensors in [0, 1], channel x height x width.
         random_init: Make weights up, for timing alone; the file says so in its metadata.
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
-    network, labels = open_network(model, scale, weights, random_init, frames)
-    path = out or Path(f"{model}_x{scale}{f'_{frames}' if frames else ''}.onnx")
+    network, labels = open_network(model, scale, weights, random_init)
+    if frames is not None and io != "fp32":
+        raise ValueError("--frames makes the file's ends uint8: leave out --io")
+    labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io)
+    marks = [dtype if dtype != "fp32" else None, frames]
+    path = out or Path("_".join([model, f"x{scale}", *(m for m in marks if m)]) + ".onnx")
     result = export(
         network,
         path,

@@ -1,10 +1,11 @@
 """Which models come with the package, and what a model file must say of itself.
 
 A toolkit model has one input ``input`` (N, 3, H, W) and one output ``output`` (N, 3, s*H, s*W),
-float32 RGB in [0, 1]; or, for frames, uint8 (N, H, W, 3) and (N, s*H, s*W, 3) in the order that its
-metadata `color` says, `range` being "0-255". Metadata of the format ``gidrn-onnx/1``, all strings:
-`format`, `model`, `scale`, `color`, `range`, `layout`, `context`, `dtype`, `attention`, `weights`,
-`weights_sha256`, `project_version`.
+float32 (or both float16) RGB in [0, 1]; or, for frames, uint8 (N, H, W, 3) and (N, s*H, s*W, 3) in
+the order that its metadata `color` says, `range` being "0-255". Metadata of the format
+``gidrn-onnx/1``, all strings: `format`, `model`, `scale`, `color`, `range`, `layout`, `context`,
+`dtype`, `attention`, `weights`, `weights_sha256`, `project_version`; `precision_plan` (JSON) in an
+FP16 file.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class ModelInfo:
     scale: int
     precision: str
     """``fp32`` or ``fp16``, as the export wrote it."""
+    dtype: str
+    """Of what goes in and comes out: ``float32``, ``float16``, or ``uint8`` for frames."""
     frames: str | None
     """``bgr`` or ``rgb`` for a model of uint8 frames in that order, None for one of tensors."""
     random_weights: bool
@@ -94,6 +97,8 @@ def check(engine: Engine, path: Path) -> ModelInfo:
     dtype, signature, channel = (
         ("uint8", "(N, H, W, 3)", 3) if is_frames else ("float32", "(N, 3, H, W)", 1)
     )
+    if not is_frames and engine.inputs[0].dtype == "float16":
+        dtype = "float16"
     for spec in (engine.inputs[0], engine.outputs[0]):
         if spec.dtype != dtype or len(spec.shape) != 4 or spec.shape[channel] not in (3, None):
             shape = ", ".join("?" if size is None else str(size) for size in spec.shape)
@@ -118,6 +123,7 @@ def check(engine: Engine, path: Path) -> ModelInfo:
         scale=scale,
         precision=metadata.get("dtype", "unknown"),
         frames=color if is_frames else None,
+        dtype=dtype,
         random_weights=metadata.get("weights") == "random",
         batch=batch,
         size_hw=(size[0], size[1]),

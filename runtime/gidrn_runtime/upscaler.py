@@ -236,8 +236,9 @@ class Upscaler:
                 f"{self._path} takes only batch x height x width of {sizes}, not "
                 f"{n}x{height}x{width}; export it without a fixed size"
             )
+        wire = tensor.astype(self._info.dtype, copy=False)
         try:
-            high = self._engine.run(tensor)
+            high = self._engine.run(wire)
         except FrameTooLargeError as error:
             raise FrameTooLargeError(
                 f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
@@ -245,12 +246,12 @@ class Upscaler:
             ) from error
         sides = (self.scale * height, self.scale * width)
         expected = (n, *sides, 3) if is_frames else (n, 3, *sides)
-        if high.shape != expected or high.dtype != tensor.dtype:
+        if high.shape != expected or high.dtype != wire.dtype:
             raise ModelError(
-                f"{self._path} says scale {self.scale}, so {tensor.dtype} {tensor.shape} should "
+                f"{self._path} says scale {self.scale}, so {wire.dtype} {wire.shape} should "
                 f"become {expected}; it became {high.dtype} {high.shape}; {models.REMEDY}"
             )
-        return high
+        return high.astype(tensor.dtype, copy=False)
 
     def _prove_scale(self) -> None:
         height, width = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from torch import nn
 import gidrn
 from export import proof, to_onnx
 from export.exaggeration import exaggerate
+from export.proof import Dtype
 from export.rewrites.attention import Attention
 from export.rewrites.frames import Color, FramesNetwork
 from export.to_onnx import Labels
@@ -115,7 +117,7 @@ def test_output_of_another_shape_is_refused() -> None:
         proof.compare(nn.Identity(), lambda x: x[:, :, :3], [case])
 
 
-@pytest.mark.parametrize(("frames", "opset"), [("bgr", 18), ("rgb", 18), ("bgr", 17)])
+@pytest.mark.parametrize(("frames", "opset"), [("bgr", 18), ("rgb", 17)])
 def test_a_frames_file_is_proved_and_enlarges_frames(
     tmp_path: Path, frames: Color, opset: int
 ) -> None:
@@ -131,7 +133,7 @@ def test_a_frames_file_is_proved_and_enlarges_frames(
     ):
         assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
         assert [dim.dim_param for dim in value.type.tensor_type.shape.dim] == names
-    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"))
+    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"), size_hw=(40, 51))
     photo = proof.read_photos()[2][:40, :51]
     for color in ("bgr", "rgb"):
         with Upscaler(path, color=color) as of_frames, Upscaler(plain, color=color) as of_tensors:
@@ -150,6 +152,49 @@ def test_a_frames_file_of_one_size(tmp_path: Path) -> None:
         assert upscale(np.zeros((12, 20, 3), np.uint8)).shape == (24, 40, 3)
         with pytest.raises(ValueError, match="12x20"):
             upscale(np.zeros((20, 12, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("io", "opset"), [("fp32", 18), ("fp16", 17)])
+def test_an_fp16_file_is_typed_and_proved(tmp_path: Path, io: Dtype, opset: int) -> None:
+    path, plain = tmp_path / "half.onnx", tmp_path / "plain.onnx"
+    labels = Labels("gidrn", 2, "shipped", "", "global", dtype="fp16", io=io)
+    photos = [proof.read_photos()[1]]
+    result = to_onnx.export(tiny(), path, labels, opset=opset, photos=photos)
+    assert result.plan is not None
+    assert "FP32: 3 of 24 parts" in to_onnx.report(result, labels, "curve")
+    assert 0.001 < max(one.levels for one in result.deviations) < 1
+    assert max(one.levels for one in result.exaggerated) < 0.02
+    model = onnx.load(path)
+    half, full = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    ends = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
+    assert ends == [half if io == "fp16" else full] * 2
+    kernels = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    types = {one.name: one.data_type for one in model.graph.initializer}
+    assert {types[name] for name in kernels} == {half}
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    of_value = {one.name: one.type.tensor_type.elem_type for one in typed.graph.value_info}
+    means = [node for node in model.graph.node if node.op_type == "ReduceMean"]
+    assert {of_value[node.output[0]] for node in means} == {full}
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert said["dtype"] == "fp16"
+    assert json.loads(said["precision_plan"])["fp32"] == dict(result.plan.fp32)
+    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"), photos=photos)
+    photo = proof.read_photos()[2][:40, :51]
+    with Upscaler(path) as ours, Upscaler(plain) as wanted:
+        assert ours.describe()["precision"] == "fp16"
+        assert np.abs(ours(photo).astype(int) - wanted(photo)).max() <= 1
+        high = ours.run_tensor(np.zeros((1, 3, 4, 5), np.float32))
+        assert high.dtype == np.float32
+        assert high.shape == (1, 3, 8, 10)
+    assert path.stat().st_size < plain.stat().st_size
+
+
+def test_frames_and_fp16_go_together(tmp_path: Path) -> None:
+    path = tmp_path / "half.onnx"
+    labels = Labels("gidrn", 2, "shipped", "", "global", frames="bgr", dtype="fp16")
+    result = to_onnx.export(tiny(), path, labels, photos=[proof.read_photos()[1]])
+    assert max(one.levels for one in result.deviations) < 1
+    assert onnx.load(path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
 
 
 FRAMES_FAULTS = {
@@ -244,6 +289,10 @@ def test_every_kind_of_network_exports(name: str, tmp_path: Path) -> None:
     assert bool(result.exaggerated) == (name == "idrn")
     assert (result.curve is not None) == (name == "idrn")
     assert path.is_file()
+    half = dataclasses.replace(labels, dtype="fp16")
+    result = to_onnx.export(network, path, half, photos=[proof.read_photos()[1]], size_hw=(12, 20))
+    assert result.plan is not None
+    assert result.plan.convolutions["fp16"] > 5 * result.plan.convolutions["fp32"]
 
 
 def test_the_command_exports_proves_and_reports(
@@ -274,6 +323,7 @@ BAD_COMMANDS = [
     (["--random-init", "--weights", "a.pth"], "--random-init"),
     (["--random-init", "--size", "80"], "HEIGHTxWIDTH"),
     (["--random-init", "--scale", "5"], "scale is one of 2, 3, 4"),
+    (["--random-init", "--frames", "bgr", "--io", "fp16"], "leave out --io"),
     (["--random-init", "--photos", "missing"], "no data folder"),
     (["--random-init", "--out", "missing/x.onnx", "--photos", "."], "no images under"),
 ]

@@ -15,7 +15,8 @@ Tensor = npt.NDArray[np.float32]
 
 
 Array = npt.NDArray[Any]
-"""A `Tensor`, or for a model of frames uint8 (N, H, W, 3), C-contiguous."""
+"""A `Tensor`, or for a model with float16 ends a float16 one, or for a model of frames uint8
+(N, H, W, 3); C-contiguous."""
 
 
 @dataclass(frozen=True)

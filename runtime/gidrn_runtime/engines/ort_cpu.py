@@ -102,7 +102,9 @@ def _spec(value: Any) -> TensorSpec:
     inner = value.type.removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(
-        value.name, {"float": "float32", "double": "float64"}.get(inner, inner), shape
+        value.name,
+        {"float": "float32", "double": "float64"}.get(inner, inner),
+        shape,
     )
 
 
