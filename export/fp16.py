@@ -136,6 +136,10 @@ class Emulator(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
+        with self:  # in inference mode composite operations arrive whole
+            composed = func.decompose(*args, **kwargs)
+        if composed is not NotImplemented:
+            return composed
         tensors: list[Tensor] = []
         tree_map(lambda x: tensors.append(x) if isinstance(x, Tensor) else None, (args, kwargs))
         floats = [x for x in tensors if x.is_floating_point()]

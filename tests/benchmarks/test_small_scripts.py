@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import export_comparison, exported_models, memory, picture, records
+from benchmarks import (
+    export_comparison,
+    exported_models,
+    fp16_quality,
+    memory,
+    picture,
+    quality,
+    records,
+)
+from export import proof
 from gidrn import checkpoints, zoo
-from gidrn.images import read_image
+from gidrn.images import read_image, write_image
 from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.resize import crop_to_multiple
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +89,50 @@ def test_bad_arguments_of_the_memory_table(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         memory.main(out=tmp_path / "m.json", **arguments)  # type: ignore[arg-type]
+
+
+def test_fp16_is_scored_beside_fp32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network = zoo.create("gidrn", 4).eval()
+    weights = tmp_path / "gidrn_x4.safetensors"
+    checkpoints.save_weights(network.state_dict(), weights, metadata={})
+    monkeypatch.setattr(zoo, "shipped_weights", lambda name, scale: weights)
+    (tmp_path / "Set5").mkdir()
+    photos = proof.read_photos()
+    for i, photo in enumerate([*photos, photos[0][::-1]]):
+        write_image(tmp_path / "Set5" / f"{i}.png", photo[:80, :96])
+    out = tmp_path / "fp16.json"
+    fp16_quality.main(
+        dataset="Set5", accumulation="fp16,fp32", images=2, data_root=tmp_path, out=out
+    )
+    found = records.read_records(out)
+    assert [entry.values["accumulation"] for entry in found] == ["fp32", "fp16"]
+    for entry in found:
+        full, half = (entry.figure(f"psnr_y_border4_{dtype}_db") for dtype in ("fp32", "fp16"))
+        assert full.labels == half.labels == ("0.png", "2.png")
+        high = crop_to_multiple(proof.read_photos()[0][:80, :96], 4)
+        assert full.samples[0] == quality.score_network(network, high, 4).psnr_db
+        assert 0 < abs(half.samples[0] - full.samples[0]) < 0.01
+        assert 0 < float(str(entry.values["largest_difference_levels"])) < 1
+    assert found[0].figures[2].samples != found[1].figures[2].samples  # in levels
+    assert re.search(r"gidrn x4 *[|] *Set5 .2. *[|] *fp16 *[|]", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"accumulation": "bf16"}, "--accumulation is fp32, fp16 or fp32,fp16, not 'bf16'"),
+        ({"images": 0}, "--images is at least 1, not 0"),
+        ({"models": "imdn"}, "no weights ship for imdn"),
+    ],
+)
+def test_bad_arguments_of_the_fp16_table(
+    arguments: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Set5").mkdir()
+    for i in range(5):
+        write_image(tmp_path / "Set5" / f"{i}.png", proof.read_photos()[0][:40, :40])
+    with pytest.raises(ValueError, match=says):
+        fp16_quality.main(dataset="Set5", data_root=tmp_path, **arguments)

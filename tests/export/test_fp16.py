@@ -82,6 +82,17 @@ def test_sums_overflow_as_those_of_a_whole_frame() -> None:
         assert torch.isfinite((x / 64).mean(dim=(2, 3))).all()
 
 
+@pytest.mark.parametrize("accumulation", ["fp32", "fp16"])
+def test_inference_mode_is_emulated_alike(accumulation: fp16.Accumulation) -> None:
+    network = fp16.typed(rewritten(), fp16.always_fp32(rewritten()))
+    x = random(1, 3, 10, 12)
+    found = []
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), Emulator(accumulation=accumulation):
+            found.append(network(x).clone())
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 1), (3, 4)])
 def test_a_convolution_adds_up_in_steps(kernel: int, groups: int) -> None:
     conv = nn.Conv2d(24, 8, kernel, padding=kernel // 2, groups=groups)
