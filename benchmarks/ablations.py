@@ -184,6 +184,7 @@ def measure(plan: Plan, row: str, seed: int) -> Record:
     """Train one row with one seed, and score it on every photo of every set."""
     budget, recipe = plan.budget, plan.recipe(row, seed)
     device = plan.store.device
+    where, commit = records.here(torch.get_num_threads()), records.commit_of(records.PROJECT)
     began = time.monotonic()
     run = trained(recipe, plan.store, compiled=budget.compile, name=f"{row}, seed {seed}")
     seconds = time.monotonic() - began
@@ -217,7 +218,8 @@ def measure(plan: Plan, row: str, seed: int) -> Record:
             "train_s": round(seconds, 3),
         },
         published={f"Table {budget.table} psnr_db {name}": db for name, db in printed.items()},
-        where=records.here(torch.get_num_threads()),
+        where=where,
+        commit=commit,
     )
 
 
