@@ -106,9 +106,10 @@ class Upscaler:
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
 
-        Keys: `model`, `path`, `scale`, `precision`, `color`, `frames` (the channel order of a model
-        of uint8 frames, None for one of tensors), `engine`, `engine_version`, `threads`
-        (None: the engine's default), `metadata` (the model's own), and what the engine adds.
+        Keys: `model`, `path`, `scale`, `precision` (the file's; an engine without FP16 kernels, as
+        ONNX Runtime's on x86, computes in FP32), `color`, `frames` (the channel order of a model of
+        uint8 frames, None for one of tensors), `engine`, `engine_version`, `threads` (None: the
+        engine's default), `metadata` (the model's own), and what the engine adds.
         """
         return {
             "model": self._info.name,
