@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import tyro
 
+TOO_LITTLE_MEMORY = ("out of memory", "can't allocate memory")
+"""What PyTorch says in a RuntimeError."""
+
 
 def words(text: str) -> tuple[str, ...]:
     """The parts of "a, b", each once."""
@@ -29,5 +32,14 @@ def run(main: Callable[..., int | None]) -> None:
         if os.environ.get("GIDRN_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # PyTorch's, on the CPU and on GPUs
+        text = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        if os.environ.get("GIDRN_TRACEBACK") or not any(w in text for w in TOO_LITTLE_MEMORY):
+            raise
+        print(
+            f"error: too little memory, take a smaller batch, patch or size ({text})",
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.exit(code or 0)

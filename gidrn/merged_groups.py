@@ -119,7 +119,7 @@ def fastest_factor(network: nn.Module, *, batch: int, patch: int, autocast: bool
     device = conv.weight.device
     x = torch.randn(batch, conv.in_channels, patch, patch, device=device, requires_grad=True)
     factors = [factor for factor in range(1, conv.groups + 1) if conv.groups % factor == 0]
-    layers = {factor: MergedGroups(conv, factor) for factor in factors}
+    layers = {factor: MergedGroups(conv, factor) if factor > 1 else conv for factor in factors}
     times: dict[int, list[float]] = {factor: [] for factor in factors}
     for turn in range(15):
         for factor, layer in layers.items():

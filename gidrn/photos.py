@@ -223,8 +223,8 @@ def hold_out(photos: Sequence[Photo], count: int) -> tuple[list[Photo], list[Pho
     same photos keep the same ones apart and draw the same crops; of photos with equal pixels one is
     taken. Raises ValueError where nothing would be left to train on.
     """
-    by_digest = dict(sorted((photo.digest, photo) for photo in photos))
-    photos = list(by_digest.values())
+    by_digest = {photo.digest: photo for photo in sorted(photos, key=lambda photo: photo.name)}
+    photos = [by_digest[digest] for digest in sorted(by_digest)]
     fit = [photo for photo in photos if min(photo.high.shape[:2]) >= HELD_OUT_SIDE]
     apart = fit[:count]
     if len(apart) < count or len(apart) == len(photos):

@@ -202,9 +202,15 @@ def find(name: str) -> Recipe:
 
 
 def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe at another length; a warm-up that would not fit is shortened."""
+    """The recipe at another length.
+
+    A warm-up that would not fit is shortened, and a halved learning rate is halved as many times.
+    """
     warmup = min(recipe.warmup_steps, max(steps - 1, 0))
-    return dataclasses.replace(recipe, steps=steps, warmup_steps=warmup)
+    halve_every = recipe.halve_every
+    if recipe.schedule == "halve":
+        halve_every = max(1, round(halve_every * steps / recipe.steps))
+    return dataclasses.replace(recipe, steps=steps, warmup_steps=warmup, halve_every=halve_every)
 
 
 def from_dict(fields: dict[str, Any]) -> Recipe:

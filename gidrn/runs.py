@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,13 @@ def start(
     *,
     channels_last: bool = False,
     merge: str = "auto",
+    agree: Callable[[int], int] = int,
 ) -> Run:
-    """A new run, from fresh weights or those of `init_from`."""
-    merged_groups = choose_groups(merge, chosen, device)
+    """A new run, from fresh weights or those of `init_from`.
+
+    `agree` makes one number of those that several processes measured for their groups.
+    """
+    merged_groups = agree(choose_groups(merge, chosen, device))
     run = begin(chosen, device, channels_last=channels_last, merged_groups=merged_groups)
     if init_from is not None:
         weights = checkpoints.read_weights(init_from)

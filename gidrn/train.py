@@ -98,7 +98,8 @@ def steps_within(
     clock = time.monotonic()
     mean_psnr(run.average, held_out, scale=recipe.scale, device=store.device)
     a_step = statistics.median(times[UNTIMED_STEPS:])
-    a_step += (time.monotonic() - clock) / recipe.validate_every
+    validation = world.greatest(time.monotonic() - clock, store.device)
+    a_step += validation / recipe.validate_every
     slowest = world.greatest(a_step, store.device)
     left = -world.greatest(-seconds(), store.device)
     start.seek(0)
@@ -109,7 +110,7 @@ def steps_within(
     run.optimizer.zero_grad(set_to_none=True)
     run.optimizer.state.clear()
     run.step = 0
-    steps = int(left / slowest)
+    steps = int((left - validation) / slowest)  # one more validation at the end
     if steps < 1:
         raise ValueError(
             f"the budget is used up before the first step, which takes {slowest:.3g} s: raise it"
@@ -193,8 +194,9 @@ def train(
     first = world.rank == 0
     log = Log(out / "log.jsonl", step=run.step, quiet=not first)
     if first:
-        for left_by_a_kill in out.glob(".*.tmp"):
-            left_by_a_kill.unlink()
+        for name in ("last", "best", "log", "recipe"):
+            for left_by_a_kill in out.glob(f".{name}*.tmp"):
+                left_by_a_kill.unlink()
     forward = run.network if forward is None else forward
     run.network.train()
     began, started_with = time.monotonic(), run.seconds
@@ -348,7 +350,12 @@ def main(
                 autocast=autocast,
             )
             run = runs.start(
-                chosen, init_from, own, channels_last=channels_last, merge=merge_groups or "auto"
+                chosen,
+                init_from,
+                own,
+                channels_last=channels_last,
+                merge=merge_groups or "auto",
+                agree=lambda groups: int(world.greatest(groups, own)),
             )
         rule = run.recipe
         tell: Callable[[str], None] = print if world.rank == 0 else (lambda text: None)
@@ -369,7 +376,9 @@ def main(
         names = ", ".join(sorted(photo.name for photo in held_out))
         tell(f"{len(training)} photos to train on ({pixels / 1e6:.1f} Mpixel); held out: {names}")
         store = CropStore(training, rule.scale, rule.patch, own)
-        forward: Any = DistributedDataParallel(run.network) if world.size > 1 else run.network
+        forward: Any = run.network
+        if world.size > 1:  # all buffers are constants
+            forward = DistributedDataParallel(run.network, broadcast_buffers=False)
         if compile:
             forward = torch.compile(forward)
         if whole is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from gidrn import command_line
 
@@ -63,3 +64,22 @@ def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(ValueError, match="shown whole"):
         command_line.run(main)
+
+
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def greedy() -> None:
+        torch.empty(2**60)
+
+    def wrong() -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.delenv("GIDRN_TRACEBACK", raising=False)
+    monkeypatch.setattr(sys, "argv", ["greedy"])
+    with pytest.raises(SystemExit) as left:
+        command_line.run(greedy)
+    assert left.value.code == 2
+    assert capsys.readouterr().err.startswith("error: too little memory")
+    with pytest.raises(RuntimeError, match="something else"):
+        command_line.run(wrong)

@@ -38,3 +38,13 @@ def test_a_perfect_network_scores_infinity_and_a_level_off_48_db() -> None:
     assert mean_psnr(Repeat(), [Photo("a", high, low)], scale=2) == np.inf
     off = mean_psnr(Repeat(), [Photo("a", high + 1, low)], scale=2)
     assert off == pytest.approx(20 * np.log10(255 / (219 / 255)))  # one level of RGB in Y
+
+
+def test_an_output_that_is_not_finite_has_no_score() -> None:
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((1, 3, 2 * x.shape[2], 2 * x.shape[3]), float("nan"))
+
+    high = np.zeros((16, 20, 3), np.uint8)
+    photo = Photo("black", high, high[::2, ::2].copy())
+    assert np.isnan(mean_psnr(Broken(), [photo], scale=2))

@@ -59,7 +59,8 @@ def test_the_same_photos_are_held_out_whatever_their_order_and_names() -> None:
     assert len(training) == 4
     assert not {id(photo) for photo in training} & {id(photo) for photo in apart}
     assert [p.high.tobytes() for p in apart] == [p.high.tobytes() for p in again]
-    twice = hold_out([*photos, *photos], 2)
+    copies = [Photo(f"copy of {p.name}", p.high.copy(), p.low.copy()) for p in photos]
+    twice = hold_out([*photos, *copies], 2)
     assert [len(part) for part in twice] == [4, 2]
     with pytest.raises(ValueError, match="least one left"):
         hold_out(photos, 6)

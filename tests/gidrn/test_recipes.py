@@ -168,3 +168,9 @@ def test_unknown_names_and_fields_are_told() -> None:
         recipes.find("quick4")
     with pytest.raises(ValueError, match="speed"):
         recipes.from_dict({**dataclasses.asdict(Recipe()), "speed": 1})
+
+
+def test_a_shorter_run_halves_its_learning_rate_as_often() -> None:
+    short = recipes.with_steps(recipes.find("paper_x4"), 1_000)
+    rates = [recipes.learning_rate_at(short, step) for step in (0, 199, 200, 999)]
+    assert rates == [5e-4, 5e-4, 2.5e-4, 5e-4 / 16]
