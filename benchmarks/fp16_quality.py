@@ -18,11 +18,10 @@ from tqdm import tqdm
 from benchmarks import quality, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
-from export import fp16, precision, proof, to_onnx
+from export import precision, proof, to_onnx
 from export.fp16 import Accumulation, Emulator
-from export.rewrites import channel_attention
 from gidrn import benchmark_sets, checkpoints, command_line, zoo
-from gidrn.evaluation import to_tensor
+from gidrn.evaluation import to_image, to_tensor
 from gidrn.images import as_rgb, read_image
 from gidrn.metrics import luma, psnr
 from gidrn.resize import crop_to_multiple, downscale
@@ -50,9 +49,8 @@ def open_pair(name: str, scale: int) -> Pair:
     photos = proof.read_photos()
     on = proof.small(proof.cases(photos, scale))
     rewritten, _ = to_onnx.rewritten(network, "curve", on)
-    channel_attention.apply(rewritten)
-    plan = precision.make_plan(rewritten, scale, photos, on)
-    return Pair(name, scale, network, fp16.typed(rewritten, plan.fp32), plan)
+    half, plan = precision.to_fp16(rewritten, scale, photos, on)
+    return Pair(name, scale, network, half, plan)
 
 
 @torch.inference_mode()
@@ -69,8 +67,7 @@ def measure(pair: Pair, dataset: str, paths: list[Path], accumulation: Accumulat
             came = pair.half(low).float()
         levels.append(float((came - wanted).abs().max()) * 255)
         for dtype, output in (("fp32", wanted), ("fp16", came)):
-            frame = (output[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
-            scores[dtype].append(psnr(luma(frame.numpy()), luma(high), border=scale))
+            scores[dtype].append(psnr(luma(to_image(output)), luma(high), border=scale))
     change = np.subtract(scores["fp16"], scores["fp32"])
     labels = [path.name for path in paths]
     protocol = PROTOCOL.format(network=quality.PROTOCOLS["network"], accumulation=accumulation)

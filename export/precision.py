@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from export import fp16, proof
 from export.fp16 import Accumulation, Emulator
-from export.rewrites import RefusedError
-from gidrn.evaluation import to_tensor
+from export.rewrites import RefusedError, channel_attention
+from gidrn.evaluation import to_image, to_tensor
 from gidrn.metrics import luma, psnr
 from gidrn.resize import crop_to_multiple, downscale
 
@@ -123,6 +123,21 @@ def adversarial(size_hw: tuple[int, int] = (48, 64)) -> list[proof.Case]:
     ]
 
 
+def to_fp16(
+    rewritten: nn.Module,
+    scale: int,
+    photos: Sequence[NDArray[np.uint8]],
+    cases: Sequence[proof.Case],
+) -> tuple[nn.Module, Plan]:
+    """A rewritten FP32 network in FP16, and which of its parts are not: see `make_plan`.
+
+    Its channel attention is rewritten in place.
+    """
+    channel_attention.apply(rewritten)
+    plan = make_plan(rewritten, scale, photos, cases)
+    return fp16.typed(rewritten, plan.fp32), plan
+
+
 @torch.no_grad()
 def make_plan(
     rewritten: nn.Module,
@@ -136,18 +151,18 @@ def make_plan(
     Raises RefusedError where FP16 does not hold whatever stays FP32.
     """
     fp32 = fp16.always_fp32(rewritten)
-    pairs = [_pair(photo, scale) for photo in photos]
+    samples = [_sample(rewritten, photo, scale) for photo in photos]
     for case in tqdm([*adversarial(), *cases], desc="FP16 overflows", unit="", leave=False):
         while path := _overflow(rewritten, fp32, case.image):
             if path in fp32:
                 raise RefusedError(f"FP16 overflows behind {path} on {case.name}, FP32 as it is")
             fp32[path] = f"overflows on {case.name}"
-    found = _distances(rewritten, fp32, pairs, scale)
+    found = _distances(rewritten, fp32, samples, scale)
     if not all(one.is_within_budget for one in found.values()):
-        order = _by_damage(rewritten, fp32, pairs[0][0])
+        order = _by_damage(rewritten, fp32, samples[0])
         while order and not all(one.is_within_budget for one in found.values()):
             fp32[order.pop(0)] = "one of those that lose most"
-            found = _distances(rewritten, fp32, pairs, scale)
+            found = _distances(rewritten, fp32, samples, scale)
     parts = fp16.parts(rewritten)
     convolutions = [path for path, part in parts.items() if isinstance(part, nn.Conv2d)]
     kept = sum(path in fp32 for path in convolutions)
@@ -159,11 +174,22 @@ def make_plan(
     return Plan(fp32, len(parts), counts, found)
 
 
-def _pair(photo: NDArray[np.uint8], scale: int) -> tuple[Tensor, NDArray[np.uint8]]:
-    """The middle of a photo, at most `SIDE` low-resolution pixels a side: low as a tensor, high."""
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A photo to measure on."""
+
+    low: Tensor
+    high: NDArray[np.uint8]
+    wanted: Tensor
+    """What the FP32 network makes of `low`."""
+
+
+def _sample(network: nn.Module, photo: NDArray[np.uint8], scale: int) -> _Sample:
+    """The middle of a photo, at most `SIDE` low-resolution pixels a side."""
     top, left = (max(0, (side - SIDE * scale) // 2) for side in photo.shape[:2])
     high = crop_to_multiple(photo[top : top + SIDE * scale, left : left + SIDE * scale], scale)
-    return to_tensor(downscale(high, scale)), high
+    low = to_tensor(downscale(high, scale))
+    return _Sample(low, high, network(low))
 
 
 def _overflow(network: nn.Module, fp32: Mapping[str, str], image: Tensor) -> str | None:
@@ -173,51 +199,39 @@ def _overflow(network: nn.Module, fp32: Mapping[str, str], image: Tensor) -> str
 
 
 def _distances(
-    network: nn.Module,
-    fp32: Mapping[str, str],
-    pairs: Sequence[tuple[Tensor, NDArray[np.uint8]]],
-    scale: int,
+    network: nn.Module, fp32: Mapping[str, str], samples: Sequence[_Sample], scale: int
 ) -> dict[Accumulation, Distance]:
+    half = fp16.typed(network, fp32)
     return {
-        accumulation: _distance(network, fp32, pairs, scale, accumulation)
+        accumulation: _distance(half, samples, scale, accumulation)
         for accumulation in ACCUMULATIONS
     }
 
 
 def _distance(
-    network: nn.Module,
-    fp32: Mapping[str, str],
-    pairs: Sequence[tuple[Tensor, NDArray[np.uint8]]],
-    scale: int,
-    accumulation: Accumulation,
+    half: nn.Module, samples: Sequence[_Sample], scale: int, accumulation: Accumulation
 ) -> Distance:
-    half = fp16.typed(network, fp32)
     levels = rms = psnr_db = 0.0
-    for low, high in tqdm(pairs, desc=f"FP16, sums in {accumulation}", unit="", leave=False):
-        wanted = network(low)
+    for one in tqdm(samples, desc=f"FP16, sums in {accumulation}", unit="", leave=False):
         with Emulator(accumulation=accumulation):
-            came = half(low)
-        difference = (came.float() - wanted) * 255
+            came = half(one.low)
+        difference = (came.float() - one.wanted) * 255
         levels = max(levels, float(difference.abs().max()))
         rms = max(rms, float(difference.square().mean().sqrt()))
-        scores = [psnr(luma(_frame(image)), luma(high), border=scale) for image in (came, wanted)]
+        scores = [
+            psnr(luma(to_image(output)), luma(one.high), border=scale)
+            for output in (came, one.wanted)
+        ]
         psnr_db = max(psnr_db, abs(scores[0] - scores[1]))
     return Distance(levels, rms, psnr_db)
 
 
-def _by_damage(network: nn.Module, fp32: Mapping[str, str], low: Tensor) -> list[str]:
+def _by_damage(network: nn.Module, fp32: Mapping[str, str], sample: _Sample) -> list[str]:
     """The FP16 parts, that first whose FP16 alone moves the output furthest."""
     tried = [path for path in fp16.parts(network) if path not in fp32]
-    wanted = network(low)
     damage = {}
     for path in tqdm(tried, desc="FP16 part by part", unit="", leave=False):
         alone = fp16.typed(network, [other for other in fp16.parts(network) if other != path])
         with Emulator():
-            damage[path] = float((alone(low).float() - wanted).square().mean())
+            damage[path] = float((alone(sample.low).float() - sample.wanted).square().mean())
     return sorted(tried, key=lambda path: -damage[path])
-
-
-def _frame(tensor: Tensor) -> NDArray[np.uint8]:
-    """(1, 3, H, W) in about [0, 1] as RGB (H, W, 3)."""
-    levels = (tensor[0].float().clamp(0, 1) * 255).round().permute(1, 2, 0)
-    return levels.to(torch.uint8).numpy()

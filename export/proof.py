@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -130,6 +130,11 @@ def small(on: Sequence[Case]) -> list[Case]:
     return [case for case in on if case.size_hw[0] * case.size_hw[1] <= SMALL] or list(on)
 
 
+def _check_shape(what: str, came: NDArray[Any], wanted: NDArray[Any]) -> None:
+    if came.shape != wanted.shape:
+        raise NotProvedError(f"{what} the output is {came.shape}, not {wanted.shape}")
+
+
 @torch.inference_mode()
 def compare(
     network: nn.Module,
@@ -147,10 +152,7 @@ def compare(
         wanted = network(case.image).numpy()
         came = run(case.image.numpy())
         where = f"{case.name} {case.size_hw[0]}x{case.size_hw[1]}"
-        if came.shape != wanted.shape:
-            raise NotProvedError(
-                f"{title}: on {where} the output is {came.shape}, not {wanted.shape}"
-            )
+        _check_shape(f"{title}: on {where}", came, wanted)
         if not np.isfinite(came).all():
             raise NotProvedError(f"{title}: on {where} the output is not finite")
         levels = float(np.abs(came - wanted).max()) * 255
@@ -185,10 +187,7 @@ def compare_frames(
         frames = np.ascontiguousarray(low[:, channels].transpose(0, 2, 3, 1))
         came = np.stack(upscale.batch(frames)).transpose(0, 3, 1, 2)[:, channels]
         where = f"{case.name} {case.size_hw[0]}x{case.size_hw[1]}"
-        if came.shape != wanted.shape:
-            raise NotProvedError(
-                f"{title}: on {where} the output is {came.shape}, not {wanted.shape}"
-            )
+        _check_shape(f"{title}: on {where}", came, wanted)
         off = np.abs(came - np.rint(wanted))
         if float((off > 0).mean()) > MOST_MISROUNDED[dtype]:
             raise NotProvedError(

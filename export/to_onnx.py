@@ -23,7 +23,7 @@ from torch import nn
 from export import fp16, precision, proof
 from export.exaggeration import exaggerate, has_attention
 from export.proof import Deviation, Dtype
-from export.rewrites import attention, channel_attention, shortcut_scalars, single_shuffle
+from export.rewrites import attention, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
 from gidrn import checkpoints, command_line, zoo
@@ -253,10 +253,9 @@ def export(
             exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on)
         if labels.dtype == "fp16":
-            channel_attention.apply(changed)
             measured = photos or proof.read_photos()
-            plan = precision.make_plan(changed, labels.scale, measured, proof.small(on))
-            changed = fp16.Ends(fp16.typed(changed, plan.fp32), TORCH_DTYPES[labels.io])
+            half, plan = precision.to_fp16(changed, labels.scale, measured, proof.small(on))
+            changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
         nodes = _write(changed, curve, temporary, labels, form, plan)
         found = _prove(network, temporary, labels, on, "proof")
     return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
@@ -302,7 +301,7 @@ def _prove(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
         # In the other order than a frames model's: so that its order is proved too.
-        color = "rgb" if labels.frames is None or labels.frames == "bgr" else "bgr"
+        color = "bgr" if labels.frames == "rgb" else "rgb"
         with Upscaler(path, engine="ort-cpu", color=color) as upscale:
             if labels.frames is None:
                 found = proof.compare(network, upscale.run_tensor, on, title=title)
