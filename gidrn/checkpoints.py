@@ -72,6 +72,8 @@ def load_pickle(path: Path, device: str) -> object:
     """What `torch.save` wrote, as plain data and tensors. Raises ValueError in one line."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # torch.load fails in many ways on a file that is none of its own
         more = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
         if more or "Unsupported global" in str(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,10 +47,20 @@ class Run:
     """Digests of the photos held out, sorted; a resumed run keeps the same ones apart."""
     trained_on: tuple[str, ...] = ()
     """Digests of the photos to train on, sorted; a resumed run needs the same ones."""
+    partners: str = ""
+    """Digest of those photos' low-resolution pixels."""
+    compiled: bool = False
+    """Whether `torch.compile` makes the steps."""
+    processes: int = 1
+    """How many processes share a batch."""
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
     """Time spent in steps, validation and saving, over all resumptions."""
+    losses: float = 0.0
+    """Sum of the losses that are not yet logged."""
+    loss_count: int = 0
+    """How many they are."""
     best_psnr: float = -math.inf
     """Best score on the photos held out, dB."""
 
@@ -135,12 +147,17 @@ def save(run: Run, path: Path) -> None:
             "merged_groups": run.merged_groups,
             "held_out": list(run.held_out),
             "trained_on": list(run.trained_on),
+            "partners": run.partners,
+            "compiled": run.compiled,
+            "processes": run.processes,
             "network": run.network.state_dict(),
             "average": run.average.state_dict(),
             "optimizer": run.optimizer.state_dict(),
             "generator": run.generator.get_state(),
             "step": run.step,
             "seconds": run.seconds,
+            "losses": run.losses,
+            "loss_count": run.loss_count,
             "best_psnr": run.best_psnr,
         },
         data,
@@ -174,9 +191,14 @@ def resume(path: Path, device: str) -> Run:
         run.generator.set_state(saved["generator"].cpu())
         run.held_out = tuple(saved["held_out"])
         run.trained_on = tuple(saved["trained_on"])
+        run.partners = saved["partners"]
+        run.compiled, run.processes = saved["compiled"], saved["processes"]
         run.step, run.seconds, run.best_psnr = (
             saved[key] for key in ("step", "seconds", "best_psnr")
         )
+        run.losses, run.loss_count = saved["losses"], saved["loss_count"]
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, RuntimeError) as error:  # of another version of the networks or this file
         cause = str(error).strip().splitlines()[0]
         raise ValueError(f"{path} does not fit this version of the project: {cause}") from error
@@ -186,8 +208,8 @@ def resume(path: Path, device: str) -> Run:
 def keep_photos(run: Run, training: list[Photo], held_out: list[Photo]) -> None:
     """Note which photos are trained on and held out.
 
-    Raises ValueError where a resumed run had others: other crops would be drawn than if it had
-    never stopped, or photos that it trained on would judge it.
+    Raises ValueError where a resumed run had others, or other low-resolution partners: its steps
+    would be others than if it had never stopped, or photos that it trained on would judge it.
     """
     apart = tuple(sorted(photo.digest for photo in held_out))
     trained = tuple(sorted(photo.digest for photo in training))
@@ -198,7 +220,15 @@ def keep_photos(run: Run, training: list[Photo], held_out: list[Photo]) -> None:
             f"{len(before)} are missing or changed, and {len(now - before)} are new; give --data "
             "the same photos, or start a new run with --init-from"
         )
-    run.held_out, run.trained_on = apart, trained
+    partners = hashlib.sha256()
+    for photo in sorted([*training, *held_out], key=lambda photo: photo.digest):
+        partners.update(np.ascontiguousarray(photo.low).tobytes())
+    if run.partners not in ("", partners.hexdigest()):
+        raise ValueError(
+            "the photos' low-resolution partners are others than when this run began; give --data "
+            "the same ones, or start a new run with --init-from"
+        )
+    run.held_out, run.trained_on, run.partners = apart, trained, partners.hexdigest()
 
 
 @torch.no_grad()

@@ -2,8 +2,8 @@
 
 Plain loop, one process a device; `torchrun --nproc-per-node 2 -m gidrn.train ...` for several. A
 run's folder holds `recipe.json`, `log.jsonl`, `last.pt` (all that a resumed run needs to take the
-identical next step, on the same machine with as many CPU threads) and `best.safetensors` (the
-averaged weights that scored best on the photos held out).
+next step: identical to the bit on a CPU with as many threads and processes, up to the order of sums
+on a GPU) and `best.safetensors` (the averaged weights that scored best on the photos held out).
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -119,6 +120,20 @@ def steps_within(
 
 
 @contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in `folder`. Raises ValueError where one does."""
+    lock = FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"another process trains in {folder}: stop it, or another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C or SIGTERM into a flag, so that a run stops between two steps."""
     asked = threading.Event()
@@ -184,10 +199,25 @@ def train(
 ) -> bool:
     """Take steps until the recipe's last, the time limit in seconds, or a stop signal.
 
-    True where the recipe is done. Saves `out / "last.pt"` on the way and at the end, and
-    `out / "best.safetensors"` when a validation is the best so far. Raises DivergedError when the
-    loss is not finite; the checkpoint on disk is then the last good one.
+    True where the recipe is done. Saves `out / "last.pt"` at the start, on the way and at the end,
+    and `out / "best.safetensors"` when a validation is the best so far. Raises DivergedError when
+    the loss is not finite, the checkpoint on disk being the last good one, and ValueError where
+    another process trains in `out`.
     """
+    first = world.rank == 0
+    with alone_in(out) if first else nullcontext():
+        return _train(run, store, held_out, out, forward, world, time_limit)
+
+
+def _train(
+    run: Run,
+    store: CropStore,
+    held_out: list[Photo],
+    out: Path,
+    forward: Callable[[Tensor], Tensor] | None,
+    world: World,
+    time_limit: float,
+) -> bool:
     recipe, device, part = run.recipe, store.device, world.part(run.recipe.batch)
     loss_of = HighFrequencyLoss(recipe.alpha, recipe.beta, recipe.kernel_size, recipe.sigma)
     loss_of = loss_of.to(device)
@@ -197,21 +227,25 @@ def train(
         for name in ("last", "best", "log", "recipe"):
             for left_by_a_kill in out.glob(f".{name}*.tmp"):
                 left_by_a_kill.unlink()
+        if run.step == 0:
+            runs.save(run, out / "last.pt")  # so that a run killed early can be resumed too
     forward = run.network if forward is None else forward
     run.network.train()
     began, started_with = time.monotonic(), run.seconds
-    total, counted, clock = torch.zeros((), device=device), 0, time.monotonic()
+    losses = torch.tensor(run.losses, device=device)
+    timed, clock = 0, time.monotonic()
     with stop_signals() as asked:
         while run.step < recipe.steps:
             late = asked.is_set() or time.monotonic() - began > time_limit
             if world.agree(late, device):
                 break
             low, high = store.draw(recipe.batch, run.generator, part=part)
-            total += take_step(run, forward, loss_of, low, high)
-            counted += 1
+            losses += take_step(run, forward, loss_of, low, high)
+            run.loss_count += 1
+            timed += 1
             last = run.step == recipe.steps
             if run.step % recipe.log_every == 0 or last:
-                mean = world.mean(total / counted)
+                mean = world.mean(losses / run.loss_count)
                 if not math.isfinite(mean):
                     raise runs.DivergedError(
                         f"the loss is {mean} near step {run.step}; {out / 'last.pt'}, if it is "
@@ -222,9 +256,10 @@ def train(
                     step=run.step,
                     loss=mean,
                     learning_rate=learning_rate_at(recipe, run.step - 1),
-                    s_per_step=(time.monotonic() - clock) / counted,
+                    s_per_step=(time.monotonic() - clock) / timed,
                 )
-                total, counted, clock = torch.zeros((), device=device), 0, time.monotonic()
+                losses, run.loss_count = torch.zeros((), device=device), 0
+                timed, clock = 0, time.monotonic()
             run.seconds = started_with + time.monotonic() - began
             if first and (run.step % recipe.validate_every == 0 or last):
                 score = mean_psnr(run.average, held_out, scale=recipe.scale, device=device)
@@ -232,10 +267,13 @@ def train(
                 if score > run.best_psnr:
                     run.best_psnr = score
                     runs.save_best(run, out / "best.safetensors")
-                clock = time.monotonic() if counted == 0 else clock
-            if first and run.step % recipe.save_every == 0 and not last:
-                runs.save(run, out / "last.pt")
+                clock = time.monotonic() if timed == 0 else clock
+            if run.step % recipe.save_every == 0 and not last:
+                run.losses = world.mean(losses.clone())
+                if first:
+                    runs.save(run, out / "last.pt")
         run.seconds = started_with + time.monotonic() - began
+        run.losses = world.mean(losses.clone())
         if first:
             runs.save(run, out / "last.pt")
     return run.step >= recipe.steps
@@ -260,14 +298,24 @@ def adjust(recipe: Recipe, *, steps: int | None, **fields: Any) -> Recipe:
 def run_folder(out: Path | None, resume_from: Path | None) -> tuple[Path, Path | None]:
     """Where the run lives, and the checkpoint to go on from.
 
-    A resumed run stays in its folder. Raises ValueError where another run would be written over.
+    A resumed run stays in its folder. Raises ValueError where another run, or what this one did
+    after the checkpoint, would be written over.
     """
     if resume_from is None:
         folder = out or Path("runs/latest")
         if (folder / "last.pt").exists():
             raise ValueError(f"{folder} holds a run: --resume {folder}, or another --out")
+        for name in ("best.safetensors", "log.jsonl"):
+            if (folder / name).exists():
+                raise ValueError(f"{folder} holds a run's {name}: take another --out")
         return folder, None
     checkpoint = resume_from / "last.pt" if resume_from.is_dir() else resume_from
+    newest = checkpoint.with_name("last.pt")
+    if checkpoint.name != newest.name and newest.exists():
+        raise ValueError(
+            f"{newest} stands beside {checkpoint.name} and would be written over: --resume "
+            f"{checkpoint.parent}, or copy {checkpoint.name} to a folder of its own"
+        )
     if out is not None and out.resolve() != checkpoint.parent.resolve():
         raise ValueError(f"a resumed run stays in its folder, {checkpoint.parent}: leave out --out")
     return checkpoint.parent, checkpoint
@@ -316,7 +364,8 @@ def main(
         patch: In place of the recipe's: side of a low-resolution crop in pixels.
         autocast: In place of the recipe's: bf16 is faster where the device computes in it (GPUs,
             CPUs with AVX-512 BF16 or AMX) and slower elsewhere.
-        compile: Compile the network with torch.compile: slow to start, faster after.
+        compile: Compile the network with torch.compile: slow to start, faster after. A resumed run
+            is compiled if it began so.
         channels_last: Keep feature maps in channels-last order.
         merge_groups: Compute so many groups of each grouped convolution as one, with zeros between:
             the same function, faster on some devices. A number, all, or auto (the default), which
@@ -330,10 +379,12 @@ def main(
     if whole is not None and (steps is not None or resume is not None):
         raise ValueError("--budget fixes the length of a new run: leave out --steps and --resume")
     fixed = (recipe, steps, learning_rate, batch, patch, autocast, init_from, merge_groups)
-    if resume is not None and (channels_last or any(given is not None for given in fixed)):
+    switched = channels_last or compile
+    if resume is not None and (switched or any(given is not None for given in fixed)):
         raise ValueError(
             "--resume goes on as the run began: leave out --recipe and what stands in its place, "
-            "--channels-last, --merge-groups and --init-from, or start anew with --init-from"
+            "--channels-last, --compile, --merge-groups and --init-from, or start anew with "
+            "--init-from"
         )
     limit = math.inf if time_limit is None else parse_duration(time_limit)
     folder, checkpoint = run_folder(out, resume)
@@ -357,9 +408,16 @@ def main(
                 merge=merge_groups or "auto",
                 agree=lambda groups: int(world.greatest(groups, own)),
             )
+            run.compiled, run.processes = compile, world.size
         rule = run.recipe
         tell: Callable[[str], None] = print if world.rank == 0 else (lambda text: None)
         tell(f"{rule.network} x{rule.scale} on {own}: step {run.step} of {rule.steps}")
+        if run.processes != world.size:
+            tell(
+                f"begun by {run.processes} processes, goes on with {world.size}: the same crops, "
+                "their losses added up in another order"
+            )
+            run.processes = world.size
         if run.merged_groups > 1:
             tell(f"grouped convolutions: {run.merged_groups} groups computed as one")
         files = find_pairs(data, rule.scale)
@@ -376,10 +434,11 @@ def main(
         names = ", ".join(sorted(photo.name for photo in held_out))
         tell(f"{len(training)} photos to train on ({pixels / 1e6:.1f} Mpixel); held out: {names}")
         store = CropStore(training, rule.scale, rule.patch, own)
+        del photos, training  # the store has their pixels
         forward: Any = run.network
         if world.size > 1:  # all buffers are constants
             forward = DistributedDataParallel(run.network, broadcast_buffers=False)
-        if compile:
+        if run.compiled:
             forward = torch.compile(forward)
         if whole is not None:
 

@@ -119,6 +119,72 @@ def test_a_resumed_run_takes_the_identical_steps(tmp_path: Path) -> None:
     assert resumed.best_psnr == whole.best_psnr
 
 
+def test_a_resumed_run_logs_the_losses_of_the_steps_before(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, log_every=5, save_every=1)
+    whole = runs.begin(recipe, "cpu")
+    run_to_end(whole, tmp_path / "whole")
+    part = runs.begin(recipe, "cpu")
+
+    def forward(x: Tensor) -> Tensor:
+        if part.step == 3:
+            raise KeyboardInterrupt
+        return part.network(x)  # type: ignore[no-any-return]
+
+    (tmp_path / "parts").mkdir()
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train.train(part, store, photos(1), tmp_path / "parts", forward=forward)
+    run_to_end(runs.resume(tmp_path / "parts" / "last.pt", "cpu"), tmp_path / "parts")
+    logs = [
+        [json.loads(line).get("loss") for line in (tmp_path / name / "log.jsonl").open()]
+        for name in ("whole", "parts")
+    ]
+    assert logs[0] == logs[1]
+    assert logs[0][1] is not None
+
+
+def test_a_run_killed_before_its_first_step_can_be_resumed(tmp_path: Path) -> None:
+    run = runs.begin(RECIPE, "cpu")
+
+    def forward(x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    store = CropStore(photos(), 2, RECIPE.patch, "cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train.train(run, store, photos(1), tmp_path, forward=forward)
+    resumed = runs.resume(tmp_path / "last.pt", "cpu")
+    assert resumed.step == 0
+    assert run_to_end(resumed, tmp_path)
+    whole = runs.begin(RECIPE, "cpu")
+    run_to_end(whole, tmp_path / "whole")
+    assert same(resumed, whole)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    with train.alone_in(tmp_path), pytest.raises(ValueError, match="another process trains in"):
+        run_to_end(runs.begin(RECIPE, "cpu"), tmp_path)
+    assert not (tmp_path / "last.pt").exists()
+    assert run_to_end(runs.begin(RECIPE, "cpu"), tmp_path)
+
+
+def test_what_a_run_left_is_not_written_over(tmp_path: Path) -> None:
+    assert train.run_folder(tmp_path, None) == (tmp_path, None)
+    (tmp_path / "log.jsonl").touch()
+    with pytest.raises(ValueError, match=r"holds a run's log\.jsonl"):
+        train.run_folder(tmp_path, None)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(ValueError, match=r"holds a run's best\.safetensors"):
+        train.run_folder(tmp_path, None)
+    older = tmp_path / "step_500.pt"
+    older.touch()
+    assert train.run_folder(None, older) == (tmp_path, older)
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(ValueError, match=r"last\.pt stands beside step_500\.pt"):
+        train.run_folder(None, older)
+    with pytest.raises(ValueError, match="holds a run: --resume"):
+        train.run_folder(tmp_path, None)
+
+
 def test_a_time_limit_stops_and_does_not_bend_the_schedule(tmp_path: Path) -> None:
     run = runs.begin(RECIPE, "cpu")
     assert not run_to_end(run, tmp_path, time_limit=0.0)
@@ -302,6 +368,9 @@ def test_a_resumed_run_needs_the_same_photos() -> None:
     ):
         with pytest.raises(ValueError, match=counts):
             runs.keep_photos(run, training, apart)
+    other = dataclasses.replace(second, low=255 - second.low)
+    with pytest.raises(ValueError, match="low-resolution partners are others"):
+        runs.keep_photos(run, [first, other], [third])
 
 
 def test_a_run_killed_at_any_instant_goes_on_to_the_identical_weights(tmp_path: Path) -> None:
@@ -472,6 +541,8 @@ def test_the_command_trains_refuses_to_overwrite_and_resumes(
     resume = ["--resume", out, "--data", str(SAMPLES), "--device", "cpu"]
     assert command(*resume, "--steps", "9", monkeypatch=monkeypatch) == 2
     assert "leave out --recipe" in capsys.readouterr().err
+    assert command(*resume, "--compile", monkeypatch=monkeypatch) == 2
+    assert "--compile" in capsys.readouterr().err
     assert command(*resume, "--out", str(tmp_path), monkeypatch=monkeypatch) == 2
     assert "leave out --out" in capsys.readouterr().err
     assert command(*resume, monkeypatch=monkeypatch) == 0
