@@ -15,7 +15,8 @@ class FramesNetwork(nn.Module):
 
     `network` maps RGB (N, 3, H, W) in [0, 1] to (N, 3, s*H, s*W). Values are divided by 255 before
     it; behind it they are clipped to [0, 1], multiplied by 255 and rounded, halves to even: what
-    `gidrn_runtime.Upscaler` does outside of the graph.
+    `gidrn_runtime.Upscaler` does outside of the graph. The casts stand at the very ends: TensorRT
+    takes uint8 there and nowhere between.
     """
 
     def __init__(self, network: nn.Module, color: Color) -> None:
@@ -27,11 +28,11 @@ class FramesNetwork(nn.Module):
         self.reorders = color == "bgr"
 
     def forward(self, frames: Tensor) -> Tensor:
-        x = frames.permute(0, 3, 1, 2).to(torch.float32) / 255
+        x = frames.to(torch.float32).permute(0, 3, 1, 2) / 255
         if self.reorders:
             x = x.index_select(1, self.order)
         high: Tensor = self.network(x)
         if self.reorders:
             high = high.index_select(1, self.order)
         levels = (high.clamp(0, 1) * 255).round()
-        return levels.to(torch.uint8).permute(0, 2, 3, 1)
+        return levels.permute(0, 2, 3, 1).to(torch.uint8)
