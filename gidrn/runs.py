@@ -191,12 +191,12 @@ def resume(path: Path, device: str) -> Run:
         run.generator.set_state(saved["generator"].cpu())
         run.held_out = tuple(saved["held_out"])
         run.trained_on = tuple(saved["trained_on"])
-        run.partners = saved["partners"]
-        run.compiled, run.processes = saved["compiled"], saved["processes"]
+        run.partners = saved.get("partners", "")  # these came later than the format
+        run.compiled, run.processes = saved.get("compiled", False), saved.get("processes", 1)
+        run.losses, run.loss_count = saved.get("losses", 0.0), saved.get("loss_count", 0)
         run.step, run.seconds, run.best_psnr = (
             saved[key] for key in ("step", "seconds", "best_psnr")
         )
-        run.losses, run.loss_count = saved["losses"], saved["loss_count"]
     except torch.OutOfMemoryError:
         raise
     except (KeyError, RuntimeError) as error:  # of another version of the networks or this file

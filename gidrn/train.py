@@ -121,10 +121,14 @@ def steps_within(
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in `folder`. Raises ValueError where one does."""
-    lock = FileLock(folder / ".lock", blocking=False)
+    """Keep other processes from training in `folder`, made if need be, while the block runs.
+
+    Raises ValueError where another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except Timeout:
         raise ValueError(f"another process trains in {folder}: stop it, or another --out") from None
     try:
@@ -201,23 +205,8 @@ def train(
 
     True where the recipe is done. Saves `out / "last.pt"` at the start, on the way and at the end,
     and `out / "best.safetensors"` when a validation is the best so far. Raises DivergedError when
-    the loss is not finite, the checkpoint on disk being the last good one, and ValueError where
-    another process trains in `out`.
+    the loss is not finite; the checkpoint on disk is then the last good one.
     """
-    first = world.rank == 0
-    with alone_in(out) if first else nullcontext():
-        return _train(run, store, held_out, out, forward, world, time_limit)
-
-
-def _train(
-    run: Run,
-    store: CropStore,
-    held_out: list[Photo],
-    out: Path,
-    forward: Callable[[Tensor], Tensor] | None,
-    world: World,
-    time_limit: float,
-) -> bool:
     recipe, device, part = run.recipe, store.device, world.part(run.recipe.batch)
     loss_of = HighFrequencyLoss(recipe.alpha, recipe.beta, recipe.kernel_size, recipe.sigma)
     loss_of = loss_of.to(device)
@@ -388,7 +377,12 @@ def main(
         )
     limit = math.inf if time_limit is None else parse_duration(time_limit)
     folder, checkpoint = run_folder(out, resume)
-    with join_world(own) as world:
+    with (
+        join_world(own) as world,
+        alone_in(folder) if world.rank == 0 else nullcontext(),
+    ):
+        if world.rank == 0:
+            run_folder(out, resume)  # again: another process may have trained there meanwhile
         if checkpoint is not None:
             run = runs.resume(checkpoint, own)
         else:
@@ -449,7 +443,6 @@ def main(
             run.recipe = rule = recipes.with_steps(rule, fitting)
             tell(f"{fitting} steps fit in {budget}")
         if world.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / "recipe.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(rule), indent=2) + "\n")
         done = train(run, store, held_out, folder, forward=forward, world=world, time_limit=limit)

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -160,11 +162,47 @@ def test_a_run_killed_before_its_first_step_can_be_resumed(tmp_path: Path) -> No
     assert same(resumed, whole)
 
 
-def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
-    with train.alone_in(tmp_path), pytest.raises(ValueError, match="another process trains in"):
-        run_to_end(runs.begin(RECIPE, "cpu"), tmp_path)
-    assert not (tmp_path / "last.pt").exists()
-    assert run_to_end(runs.begin(RECIPE, "cpu"), tmp_path)
+def test_two_processes_do_not_train_in_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu", "--steps", "1"]
+    begin += ["--out", str(tmp_path / "run")]
+    with train.alone_in(tmp_path / "run"):
+        assert command(*begin, monkeypatch=monkeypatch) == 2
+        assert "another process trains in" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert command(*begin, monkeypatch=monkeypatch) == 0
+
+
+def test_a_run_that_ended_while_another_waited_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    alone_in = train.alone_in
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        with alone_in(folder):
+            (out / "last.pt").write_bytes(b"of another process")
+            yield
+
+    monkeypatch.setattr(train, "alone_in", late)
+    begin = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu", "--out", str(out)]
+    assert command(*begin, monkeypatch=monkeypatch) == 2
+    assert "holds a run" in capsys.readouterr().err
+    assert (out / "last.pt").read_bytes() == b"of another process"
+
+
+def test_a_checkpoint_from_before_some_fields_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    runs.save(runs.begin(RECIPE, "cpu"), path)
+    saved = torch.load(path, weights_only=True)
+    for later in ("partners", "compiled", "processes", "losses", "loss_count"):
+        del saved[later]
+    torch.save(saved, path)
+    run = runs.resume(path, "cpu")
+    assert (run.compiled, run.processes, run.loss_count) == (False, 1, 0)
+    runs.keep_photos(run, photos(1), photos(3)[2:])
 
 
 def test_what_a_run_left_is_not_written_over(tmp_path: Path) -> None:
