@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -58,25 +60,42 @@ def check_network(types: Mapping[str, str], wanted: Mapping[str, str]) -> None:
         )
 
 
-def of_engine(report: str) -> list[tuple[str, str, str]]:
-    """An engine's own report as (layer, kind, type); the kind is TensorRT's `LayerType`.
+@dataclass(frozen=True)
+class EngineLayer:
+    """A layer of an engine, as TensorRT reports it."""
 
-    `report` is what `EngineInspector.get_engine_information` gives as JSON for an engine built with
-    detailed verbosity. A layer's type is that of its weights, where the report tells; else what its
-    inputs and outputs have in common, "mixed" where they are of two types.
+    name: str
+    """Its own, and those of the file's nodes that it holds, as far as it tells."""
+    kind: str
+    """TensorRT's `LayerType`."""
+    weights: str | None
+    """Type of its weights; None where it does not tell."""
+    ends: str
+    """Type of its inputs and outputs; "mixed" where they have two, "other" where it does not tell,
+    as for sizes that are not set."""
+
+    @property
+    def is_reformat(self) -> bool:
+        """Whether it moves data and computes nothing."""
+        return "reformat" in self.kind.lower()
+
+
+def of_engine(report: str) -> list[EngineLayer]:
+    """An engine's own report: what `EngineInspector.get_engine_information` gives as JSON.
 
     Raises:
-        ValueError: it is no such report.
+        ValueError: it is no such report, or of an engine built without detailed verbosity.
     """
     try:
         layers = json.loads(report)["Layers"]
-        if not all(isinstance(layer, dict) for layer in layers):
-            raise ValueError("layers are names alone: built without detailed verbosity")
+        if not layers or not all(isinstance(layer, dict) for layer in layers):
+            raise ValueError("it has no layers, or their names alone")
         return [
-            (
+            EngineLayer(
                 f"{layer['Name']} {layer.get('Metadata', '')}".strip(),
                 str(layer.get("LayerType", "")),
-                _layer_type(layer),
+                _weights_type(layer),
+                _ends_type(layer),
             )
             for layer in layers
         ]
@@ -84,10 +103,15 @@ def of_engine(report: str) -> list[tuple[str, str, str]]:
         raise ValueError(f"TensorRT's report of the engine cannot be read: {error}") from error
 
 
-def _layer_type(layer: Mapping[str, Any]) -> str:
+def _weights_type(layer: Mapping[str, Any]) -> str | None:
     weights = layer.get("Weights")
-    if isinstance(weights, dict) and weights.get("Count", 1):
-        return _named_type(str(weights.get("Type", "")))
+    if not isinstance(weights, dict) or not weights.get("Count", 1):
+        return None
+    dtype = _named_type(str(weights.get("Type", "")))
+    return None if dtype == OTHER else dtype
+
+
+def _ends_type(layer: Mapping[str, Any]) -> str:
     ends = {_tensor_type(tensor) for key in ("Inputs", "Outputs") for tensor in layer.get(key, [])}
     floats = ends - {INTEGER}  # shapes that come along say nothing of the arithmetic
     types = floats or ends or {OTHER}
@@ -111,30 +135,38 @@ def _named_type(words: str) -> str:
     return INTEGER if "int" in words or "bool" in words else OTHER
 
 
-def check_engine(layers: Iterable[tuple[str, str, str]], wanted: Mapping[str, str]) -> None:
-    """Raise OtherTypesError where an engine computes FP16 convolutions of the file in FP32.
+def check_engine(layers: Iterable[EngineLayer], wanted: Mapping[str, str]) -> tuple[int, int]:
+    """Look for the file's FP16 convolutions; how many of them the engine tells to be FP16, of all.
 
-    A layer of the engine may hold several of the file's, and its name or metadata has their names.
-    An FP32 one is at fault where all the convolutions that it holds are FP16 in the file. A
-    reformat, which may carry its neighbour's name, is none.
+    A layer may hold several of the file's nodes. It tells their type by that of its weights, or by
+    ends that are FP16; FP32 ends alone say nothing of what is between them.
+
+    Raises:
+        OtherTypesError: a layer has FP32 weights whose convolutions are all FP16 in the file.
     """
+    asked = {name for name, dtype in wanted.items() if dtype == FP16}
+    told: set[str] = set()
     wrong = []
-    for name, kind, dtype in layers:
-        words = set(name.replace("+", " ").replace("]", " ").replace("[", " ").split())
-        held = [wanted[part] for part in words if part in wanted]
-        if dtype == FP32 and "reformat" not in kind.lower() and held and set(held) == {FP16}:
-            wrong.append(f"{name} ({kind})")
+    for layer in layers:
+        if layer.is_reformat:  # may carry its neighbour's name
+            continue
+        held = set(re.findall(r"[^\s+\[\]{}\x1e]+", layer.name.replace("...", " "))) & set(wanted)
+        if held and layer.weights == FP32 and held <= asked:
+            wrong.append(f"{layer.name} ({layer.kind})")
+        elif (layer.weights or layer.ends) == FP16:
+            told |= held & asked
     if wrong:
         raise OtherTypesError(
             f"FP16 was asked for, and the engine computes in FP32: {_some(wrong)}"
         )
+    return len(told), len(asked)
 
 
-def shares(layers: Iterable[tuple[str, str, str]]) -> dict[str, int]:
-    """How many layers of each type an engine has; reformats, which compute nothing, apart."""
-    counts: Counter[str] = Counter()
-    for _, kind, dtype in layers:
-        counts["reformat" if "reformat" in kind.lower() else dtype] += 1
+def shares(layers: Iterable[EngineLayer]) -> dict[str, int]:
+    """How many layers of each type an engine has, by weights or else ends; reformats apart."""
+    counts = Counter(
+        "reformat" if layer.is_reformat else layer.weights or layer.ends for layer in layers
+    )
     return dict(sorted(counts.items()))
 
 

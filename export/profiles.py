@@ -43,6 +43,11 @@ class Profile:
         """Whether it is one size."""
         return self.least == self.most
 
+    def takes(self, size: Size) -> bool:
+        """Whether an input of this size fits."""
+        sides = zip(self.least, size, self.most, strict=True)
+        return all(least <= side <= most for least, side, most in sides)
+
     def in_words(self) -> str:
         """ "1x80x80 to 1x120x120, best at 1x80x120", or the one size."""
         least, best, most = (

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +28,7 @@ from gidrn.files import replacing
 from gidrn_runtime import cuda_devices, tensorrt_api
 from gidrn_runtime.cuda_devices import Device
 from gidrn_runtime.errors import EngineUnavailable
+from gidrn_runtime.golden import Golden
 from gidrn_runtime.models import FORMAT
 from gidrn_runtime.tensorrt_api import Api, Flavor, Messages
 
@@ -62,12 +63,17 @@ class Source:
         return self.metadata.get("range") == "0-255"
 
     @property
-    def fixed_size(self) -> profiles.Size | None:
-        """Batch, height and width, where the file fixes them."""
+    def sides(self) -> profiles.Size:
+        """Batch, height and width as the file fixes them; 0 where it leaves them free."""
         dims = self.model.graph.input[0].type.tensor_type.shape.dim
         axes = (0, 1, 2) if self.is_frames else (0, 2, 3)
         batch, height, width = (dims[axis].dim_value for axis in axes)
-        return (batch, height, width) if min(batch, height, width) > 0 else None
+        return batch, height, width
+
+    @property
+    def fixed_size(self) -> profiles.Size | None:
+        """Batch, height and width, where the file fixes all of them."""
+        return self.sides if min(self.sides) > 0 else None
 
     def shape(self, size: profiles.Size) -> tuple[int, int, int, int]:
         """The input's shape for a batch, height and width."""
@@ -85,6 +91,8 @@ class Request:
     """Scratch memory that TensorRT may use; None leaves it all of the GPU's."""
     optimization_level: int = 3
     """0 to 5: how long TensorRT looks for fast kernels; 3 is its own default."""
+    tf32: bool = False
+    """Whether convolutions that are FP32 in the file may round their factors to ten bits."""
     timing_cache: Path | None = None
     """Where kernels' measured times are kept from build to build; TensorRT's alone."""
     targets: tuple[str, ...] = ()
@@ -126,14 +134,17 @@ def read_source(path: Path) -> Source:
 
 def check_request(source: Source, request: Request, api: Api) -> None:
     """Raise ValueError where the file and the library do not allow what is asked."""
-    fixed, profile = source.fixed_size, request.profile
-    if fixed is None and profile is None:
+    sides, profile = source.sides, request.profile
+    if source.fixed_size is None and profile is None:
         raise ValueError(f"{source.path} takes any size: say which with --profile")
-    if fixed is not None and profile is not None and (profile.least, profile.most) != (fixed,) * 2:
-        size = "x".join(map(str, fixed))
+    if profile is not None and not all(
+        side in (0, least) and side in (0, most)
+        for side, least, most in zip(sides, profile.least, profile.most, strict=True)
+    ):
+        size = "x".join(str(side or "any") for side in sides)
         raise ValueError(
-            f"{source.path} takes {size} alone, not {profile.in_words()}: leave out --profile, or "
-            "export it without --size"
+            f"{source.path} takes batch x height x width of {size} alone, not "
+            f"{profile.in_words()}: leave out --profile and --batch, or export it without --size"
         )
     if not 0 <= request.optimization_level <= 5:
         raise ValueError(f"an optimization level is 0 to 5, not {request.optimization_level}")
@@ -141,6 +152,8 @@ def check_request(source: Source, request: Request, api: Api) -> None:
         raise ValueError(f"a workspace is at least 1 MiB, not {request.workspace_mib}")
     if request.timing_cache is not None and not api.keeps_timings:
         raise ValueError(f"{api.flavor} measures nothing at a build: leave out --timing-cache")
+    if request.timing_cache is not None and not request.timing_cache.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {request.timing_cache.parent}")
     known = list(api.compute_capabilities())
     if request.targets and not known:
         raise ValueError(
@@ -208,6 +221,8 @@ def build_plan(
     config = builder.create_builder_config()
     config.builder_optimization_level = request.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not request.tf32:  # on by default, and not the precision that the file asks for
+        config.clear_flag(trt.BuilderFlag.TF32)
     if request.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib << 20)
     if request.timing_cache is not None:
@@ -260,7 +275,11 @@ def _parse(source: Source, api: Api, parser: Any) -> None:
 
 
 class _Bar:
-    """The library's progress as one bar over its outermost phase. Its methods never raise."""
+    """The library's progress as one bar over its outermost phase.
+
+    The library cancels a build at an exception of `step`, and says that the user did: a bar that
+    cannot be drawn must not come to that.
+    """
 
     def __init__(self, asked: threading.Event) -> None:
         self.asked = asked
@@ -277,11 +296,13 @@ class _Bar:
         if parent is None and self.outermost is None:
             self.outermost = name
             self.bar.total = steps
-        self.bar.set_description(name[:40], refresh=True)
+        with suppress(Exception):
+            self.bar.set_description(name[:40], refresh=True)
 
     def step(self, name: str) -> bool:
         if name == self.outermost:
-            self.bar.update()
+            with suppress(Exception):
+                self.bar.update()
         return not self.asked.is_set()
 
 
@@ -294,8 +315,10 @@ def _failure(what: str, api: Api, messages: Messages, request: Request) -> str:
     return f"{api.flavor} {api.version}: {what}: {'; '.join(told[-3:])}{remedy}"
 
 
-def inspect(plan: bytes, api: Api) -> list[tuple[str, str, str]]:
-    """The engine's own report, layer by layer. Needs the GPU it was built for.
+def inspect(
+    plan: bytes, shape: tuple[int, int, int, int], api: Api
+) -> list[layer_types.EngineLayer]:
+    """The engine's own report, layer by layer, at an input of `shape`. Needs the GPU it is for.
 
     Raises BuildError where the library cannot open what it has just built.
     """
@@ -307,6 +330,10 @@ def inspect(plan: bytes, api: Api) -> list[tuple[str, str, str]]:
         told = "; ".join(messages.errors[-3:]) or "no reason"
         raise BuildError(f"{api.flavor} {api.version} cannot open the engine it built: {told}")
     inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context()
+    if context is not None:  # else too little memory: the report then tells no types of free sizes
+        context.set_input_shape("input", shape)
+        inspector.execution_context = context
     report = inspector.get_engine_information(api.module.LayerInformationFormat.JSON)
     return layer_types.of_engine(report)
 
@@ -351,25 +378,53 @@ def build(
         began = time.monotonic()
         plan, layers = build_plan(source, request, api)
         engine: dict[str, int] | None = None
-        if device is not None:
-            report = inspect(plan, api)
-            layer_types.check_engine(report, layer_types.of_onnx_convolutions(source.model))
-            engine = layer_types.shares(report)
+        told: list[int] | None = None
+        if device is not None and opens_on(device, request, api):
+            found = inspect(plan, source.shape(tuned_for(source, request)), api)
+            convolutions = layer_types.of_onnx_convolutions(source.model)
+            told = list(layer_types.check_engine(found, convolutions))
+            engine = layer_types.shares(found)
         facts = {
             "format": SIDECAR_FORMAT,
             "plan_sha256": hashlib.sha256(plan).hexdigest(),
             "plan_bytes": len(plan),
             "key": json.loads(json.dumps(wanted)),
-            "layers": {**layers, "engine": engine},
+            "layers": {**layers, "engine": engine, "told_fp16_of_asked": told},
             "built_in_s": round(time.monotonic() - began, 3),
             "project_version": version("gidrn"),
-            "metadata": source.metadata,
+            "metadata": _metadata(source, request),
         }
         with replacing(out) as temporary:
             temporary.write_bytes(plan)
         with replacing(sidecar_path(out)) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return Built(out, facts, is_new=True)
+
+
+def tuned_for(source: Source, request: Request) -> profiles.Size:
+    """The size that the engine is best at."""
+    if request.profile is not None:
+        return request.profile.best
+    assert source.fixed_size is not None  # check_request
+    return source.fixed_size
+
+
+def opens_on(device: Device, request: Request, api: Api) -> bool:
+    """Whether the library can open the plan on this GPU and report on it."""
+    if not api.builds_without_gpu:
+        return True
+    return device.compute_capability in (request.targets or api.compute_capabilities())
+
+
+def _metadata(source: Source, request: Request) -> dict[str, str]:
+    """The file's metadata; without its golden frame where the plan does not take that size."""
+    golden = source.metadata.get("golden")
+    if golden is None or request.profile is None:
+        return source.metadata
+    size = (1, *Golden.from_text(golden).size_hw)
+    if request.profile.takes(size):
+        return source.metadata
+    return {key: value for key, value in source.metadata.items() if key != "golden"}
 
 
 @contextmanager
@@ -400,19 +455,20 @@ def report(built: Built) -> str:
     else:
         first = f"{built.path}: {size}, there already; --force builds it again"
     lines = [f"{first}; {wanted['library']} {wanted['library_version']} for {where}"]
-    in_words = {name: _counts(counts) for name, counts in layers.items() if counts}
-    lines.append(
-        f"network as read: {in_words['network']}; convolutions: {in_words['convolutions']}"
-    )
+    network, convolutions = _counts(layers["network"]), _counts(layers["convolutions"])
+    lines.append(f"network as read: {network}; convolutions: {convolutions}")
     if layers["engine"] is None:
-        lines.append("the engine's own report was not read: that needs the GPU it is for")
+        lines.append("the engine's own report was not read: that needs a GPU that it is for")
     else:
-        lines.append(f"layers of the engine: {in_words['engine']}")
+        told, asked = layers["told_fp16_of_asked"]
+        rest = ", of the others it does not tell" if told < asked else ""
+        lines.append(f"layers of the engine: {_counts(layers['engine'])}")
+        lines.append(f"of {asked} FP16 convolutions it says so itself of {told}{rest}")
     return "\n".join(lines)
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def main(
@@ -426,6 +482,7 @@ def main(
     batch: int = 1,
     workspace: int | None = None,
     optimization_level: int = 3,
+    tf32: bool = False,
     timing_cache: Path | None = None,
     compute_capability: str | None = None,
     force: bool = False,
@@ -438,7 +495,7 @@ def main(
     Args:
         model: A file that export/to_onnx.py wrote.
         out: The plan to write; its facts go into the same name with .json behind. Without it,
-            MODEL_PROFILE.plan here.
+            MODEL_PROFILE.plan here, with _rtx for that library.
         cache: In place of --out: a folder that keeps plans under a name of all they depend on.
         library: tensorrt, which builds for the GPU in this machine, or tensorrt-rtx, which builds
             for RTX GPUs and needs none.
@@ -448,6 +505,8 @@ def main(
         batch: Frames at once, at most and to tune for.
         workspace: Scratch memory in MiB that may be used; without it, all of the GPU's.
         optimization_level: 0 to 5: how long to look for fast kernels.
+        tf32: Let what is FP32 in the file be computed in TF32, with factors of ten bits: faster
+            where much is FP32.
         timing_cache: A file that keeps kernels' measured times, so that the next build is faster.
         compute_capability: For tensorrt-rtx: GPUs to build for, such as 8.6,8.9; without it, the
             library's default.
@@ -459,13 +518,15 @@ def main(
         text = profiles.DEFAULT
     sizes = None if text is None else profiles.parse_profile(text, source.scale, batch)
     targets = command_line.words(compute_capability or "")
-    request = Request(sizes, workspace, optimization_level, timing_cache, targets)
+    request = Request(sizes, workspace, optimization_level, tf32, timing_cache, targets)
     try:
         api = tensorrt_api.open_api(library)
         check_request(source, request, api)
         device = find_device(api)
     except EngineUnavailable as error:
         raise ValueError(str(error)) from error
+    if sizes is None and batch != 1:
+        raise ValueError(f"{model} takes one size and batch: leave out --batch")
     if out is not None and cache is not None:
         raise ValueError("--out names the plan, --cache the folder for all: leave out one")
     path = out or plan_path(source, profile, request, api, device, cache)
@@ -499,8 +560,13 @@ def plan_path(
 ) -> Path:
     """Where a plan goes that was not given a name: into `cache`, or here."""
     if cache is None:
-        mark = "" if profile is None else "_" + profile.replace(",", "_")
-        return Path(f"{source.path.stem}{mark}.plan")
+        batch = 1 if request.profile is None else request.profile.most[0]
+        marks = [
+            (profile or "").replace(",", "_").replace(" ", ""),
+            f"batch{batch}" if batch > 1 else "",
+            "" if api.flavor == "tensorrt" else "rtx",
+        ]
+        return Path("_".join([source.path.stem, *(mark for mark in marks if mark)]) + ".plan")
     cache.mkdir(parents=True, exist_ok=True)
     text = json.dumps(key(source, request, api, device), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()

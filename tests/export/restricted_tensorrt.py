@@ -102,14 +102,33 @@ class ICudaEngine:
         """What reads the layers."""
         return EngineInspector(self.version)
 
+    def create_execution_context(self) -> IExecutionContext:
+        """What holds the sizes."""
+        return IExecutionContext()
+
+
+class IExecutionContext:
+    """Takes a size."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        """Sizes that are set are what the report's types need."""
+        self.shapes[name] = shape
+        return True
+
 
 class EngineInspector:
     """Says what the test wants it to say."""
 
     def __init__(self, version: Restricted) -> None:
         self.version = version
+        self.execution_context: IExecutionContext | None = None
 
     def get_engine_information(self, form: Any) -> str:
         """The report, which the library gives in this form alone."""
         assert form == self.version.real.LayerInformationFormat.JSON
+        assert self.execution_context is not None
+        assert "input" in self.execution_context.shapes
         return self.version.report

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -34,6 +35,7 @@ from gidrn.networks.gidrn import GIDRNConfig
 from gidrn_runtime import cuda_devices, models, tensorrt_api
 from gidrn_runtime.cuda_devices import Device
 from gidrn_runtime.errors import EngineUnavailable
+from gidrn_runtime.golden import Golden
 from gidrn_runtime.tensorrt_api import Api
 from tests.export.restricted_tensorrt import VERSIONS, Restricted
 
@@ -160,7 +162,8 @@ def test_a_plan_that_is_there_is_not_built_again(
 
     monkeypatch.setattr(to_tensorrt, "build_plan", counted)
     # A GPU is made up below, so its report must not be asked for.
-    monkeypatch.setattr(to_tensorrt, "inspect", lambda plan, api: [])
+    layer = layer_types.EngineLayer("a", "kgen", None, "fp16")
+    monkeypatch.setattr(to_tensorrt, "inspect", lambda plan, shape, api: [layer])
 
     def is_new(
         source: to_tensorrt.Source = tiny,
@@ -185,6 +188,7 @@ def test_a_plan_that_is_there_is_not_built_again(
     assert is_new(device=dataclasses.replace(GPU, driver="13.1"))
     assert is_new(request=Request(parse_profile("16x24", 2)))
     assert is_new(request=Request(PROFILE, optimization_level=2))
+    assert is_new(request=Request(PROFILE, tf32=True))
     assert is_new()
     out.write_bytes(out.read_bytes()[:-1])
     assert is_new()
@@ -272,9 +276,18 @@ def test_an_interrupted_build_leaves_nothing(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(to_tensorrt._Bar, "begin", interrupt)
+    asked: list[bool] = []
+    step = to_tensorrt._Bar.step
+
+    def noted(self: to_tensorrt._Bar, name: str) -> bool:
+        asked.append(step(self, name))
+        return asked[-1]
+
+    monkeypatch.setattr(to_tensorrt._Bar, "step", noted)
     with pytest.raises(KeyboardInterrupt):
         to_tensorrt.build(tiny, tmp_path / "tiny.plan", Request(PROFILE), api, None)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert asked == [False]  # cancelled at its first step, not waited for to its end
     assert [path.name for path in tmp_path.iterdir()] == [".tiny.plan.lock"]
 
 
@@ -341,7 +354,7 @@ def test_types_that_are_not_the_file_s_are_refused(
         (Request(PROFILE, optimization_level=6), "0 to 5, not 6"),
         (Request(PROFILE, workspace_mib=0), "at least 1 MiB"),
         (Request(PROFILE, targets=("9.0",)), r"7\.5, 8\.0, 8\.6, 8\.9, 12\.0, 12\.1, not 9\.0"),
-        (Request(PROFILE, timing_cache=Path("t")), "leave out --timing-cache"),
+        (Request(PROFILE, timing_cache=Path("t")), "measures nothing at a build"),
     ],
 )
 def test_requests_that_cannot_be(
@@ -354,11 +367,37 @@ def test_requests_that_cannot_be(
 def test_a_file_of_one_size_takes_no_other_profile(
     api: Api, tiny: to_tensorrt.Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_tensorrt.Source, "fixed_size", (1, 16, 24))
+    monkeypatch.setattr(to_tensorrt.Source, "sides", (1, 16, 24))
     to_tensorrt.check_request(tiny, Request(None), api)
     to_tensorrt.check_request(tiny, Request(parse_profile("16x24", 2)), api)
-    with pytest.raises(ValueError, match="takes 1x16x24 alone, not 1x8x8 to 1x32x32"):
+    with pytest.raises(ValueError, match="of 1x16x24 alone, not 1x8x8 to 1x32x32"):
         to_tensorrt.check_request(tiny, Request(PROFILE), api)
+    monkeypatch.setattr(to_tensorrt.Source, "sides", (0, 16, 24))
+    to_tensorrt.check_request(tiny, Request(parse_profile("16x24", 2, 8)), api)
+    with pytest.raises(ValueError, match="of anyx16x24 alone, not 1x8x8 to 1x32x32"):
+        to_tensorrt.check_request(tiny, Request(PROFILE), api)
+
+
+def test_a_plan_for_other_gpus_is_not_opened_on_this_one(
+    tmp_path: Path, api: Api, tiny: to_tensorrt.Source
+) -> None:
+    """A GPU made up: to open the plan on it would fail."""
+    request = Request(PROFILE, targets=("8.6",))
+    assert to_tensorrt.opens_on(GPU, dataclasses.replace(request, targets=("8.6", "8.9")), api)
+    built = to_tensorrt.build(tiny, tmp_path / "tiny.plan", request, api, GPU)
+    assert built.facts["layers"]["engine"] is None
+
+
+@pytest.mark.parametrize(("sizes", "kept"), [("8x8,24x32,32x32", True), ("64x64", False)])
+def test_the_golden_frame_goes_where_its_size_does(
+    tmp_path: Path, api: Api, tiny: to_tensorrt.Source, sizes: str, kept: bool
+) -> None:
+    patch = np.zeros((24, 32, 3), np.uint8)
+    text = Golden(patch, (24, 32), patch).to_text()
+    source = dataclasses.replace(tiny, metadata={**tiny.metadata, "golden": text})
+    request = Request(parse_profile(sizes, 2))
+    built = to_tensorrt.build(source, tmp_path / "tiny.plan", request, api, None)
+    assert ("golden" in built.facts["metadata"]) == kept
 
 
 def test_files_that_are_not_ours(tmp_path: Path, tiny: to_tensorrt.Source) -> None:
@@ -420,8 +459,8 @@ def test_the_command(
     monkeypatch.chdir(tmp_path)
     rtx = ("--library", "tensorrt-rtx")
     assert run(tiny_path, *rtx, "--profile", "8x8,16x24,32x32", monkeypatch=monkeypatch) == 0
-    assert "tiny_8x8_16x24_32x32.plan: " in capsys.readouterr().out
-    assert Path("tiny_8x8_16x24_32x32.plan").is_file()
+    assert "tiny_8x8_16x24_32x32_rtx.plan: " in capsys.readouterr().out
+    assert Path("tiny_8x8_16x24_32x32_rtx.plan").is_file()
     for arguments, message in (
         ([*rtx, "--out", "tiny.onnx"], "a plan is called .plan or .engine"),
         ([*rtx, "--out", "no/tiny.plan"], "there is no folder no"),
@@ -451,6 +490,7 @@ def test_other_versions_have_every_name_that_is_used(
         "LayerType": "CaskConvolution",
         "Inputs": [{"Format/Datatype": "Half"}],
         "Outputs": [{"Format/Datatype": "Half"}],
+        "Weights": {"Type": "Half", "Count": 9},
     }
     fake = Restricted(rtx, version, json.dumps({"Layers": [layer]}))
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
@@ -459,15 +499,19 @@ def test_other_versions_have_every_name_that_is_used(
     timings = tmp_path / "timings"
     request = Request(PROFILE, workspace_mib=256, timing_cache=timings)
     to_tensorrt.check_request(tiny, request, plain)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        to_tensorrt.check_request(tiny, Request(PROFILE, timing_cache=tmp_path / "a/b"), plain)
     with pytest.raises(ValueError, match="leave out --compute-capability"):
         to_tensorrt.check_request(tiny, Request(PROFILE, targets=("8.9",)), plain)
     built = to_tensorrt.build(tiny, tmp_path / "tiny.plan", request, plain, GPU)
     assert built.facts["layers"]["engine"] == {"fp16": 1}
     assert built.facts["key"]["gpu"]["name"] == "Made-up GPU"
     assert timings.is_file()
-    assert "layers of the engine: 1 fp16" in to_tensorrt.report(built)
+    shown = to_tensorrt.report(built)
+    assert "layers of the engine: 1 fp16" in shown
+    assert "it says so itself of 1, of the others it does not tell" in shown
 
-    layer["Inputs"] = layer["Outputs"] = [{"Format/Datatype": "Float"}]
+    layer["Weights"] = {"Type": "Float", "Count": 9}
     fake.report = json.dumps({"Layers": [layer]})
     out = tmp_path / "fp32.plan"
     with pytest.raises(layer_types.OtherTypesError, match=f"in FP32: {conv}"):

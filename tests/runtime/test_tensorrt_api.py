@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
-from enum import IntEnum
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,60 +18,67 @@ from gidrn_runtime.errors import EngineUnavailable
 HAS_WHEELS = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
-class Status(IntEnum):
-    """CUDA's answers that the tests need; names and numbers as in cuda.bindings."""
+def driver(status: int = 0, count: int = 1) -> SimpleNamespace:
+    """NVIDIA's driver with made-up GPUs, writing where it is told to."""
 
-    cudaSuccess = 0  # noqa: N815
-    cudaErrorInsufficientDriver = 35  # noqa: N815
-    cudaErrorNoDevice = 100  # noqa: N815
+    def put(**values: Any) -> Callable[..., int]:
+        (value,) = values.values()
 
+        def function(reference: Any, *rest: Any) -> int:
+            reference._obj.value = value
+            return 0
 
-def cuda(count: int = 1, status: Status = Status.cudaSuccess) -> SimpleNamespace:
-    """A CUDA runtime with made-up GPUs."""
-    gpu = SimpleNamespace(name=b"Made-up GPU", major=8, minor=9, totalGlobalMem=8 * 2**30)
+        return function
+
+    def name(buffer: Any, size: int, device: Any) -> int:
+        buffer.value = b"Made-up GPU"
+        return 0
+
+    def attribute(reference: Any, which: int, device: Any) -> int:
+        reference._obj.value = {75: 8, 76: 9}[which]
+        return 0
+
     return SimpleNamespace(
-        cudaGetDeviceCount=lambda: (status, count),
-        cudaGetDeviceProperties=lambda index: (Status.cudaSuccess, gpu),
-        cudaDriverGetVersion=lambda: (Status.cudaSuccess, 12060),
+        cuInit=lambda flags: status,
+        cuDeviceGetCount=put(count=count),
+        cuDeviceGet=put(device=0),
+        cuDeviceGetName=name,
+        cuDeviceGetAttribute=attribute,
+        cuDeviceTotalMem_v2=put(memory=8 * 2**30),
+        cuDriverGetVersion=put(version=12060),
     )
 
 
+def load(found: SimpleNamespace | None) -> Callable[[str], SimpleNamespace]:
+    """`ctypes.CDLL` on a machine with this driver, or without one."""
+
+    def library(name: str) -> SimpleNamespace:
+        if name != "libcuda.so.1" or found is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return found
+
+    return library
+
+
 def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_devices, "_bindings", cuda)
+    monkeypatch.setattr(ctypes, "CDLL", load(driver()))
     assert cuda_devices.find_device() == Device("Made-up GPU", "8.9", 8192, "12.6")
 
 
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        (cuda(status=Status.cudaErrorInsufficientDriver), "cudaErrorInsufficientDriver"),
-        (cuda(status=Status.cudaErrorNoDevice), "cudaErrorNoDevice"),
-        (cuda(count=0), "there is no GPU 0: 0 were found"),
+        (None, r"no NVIDIA driver \(libcuda\.so\.1: cannot open"),
+        (driver(status=100), r"CUDA error 100\); look at it with nvidia-smi"),
+        (driver(count=0), "there is no GPU 0: the driver finds 0"),
     ],
 )
 def test_without_a_gpu_the_reason_is_said(
-    monkeypatch: pytest.MonkeyPatch, there: Any, message: str
+    monkeypatch: pytest.MonkeyPatch, there: SimpleNamespace | None, message: str
 ) -> None:
-    monkeypatch.setattr(cuda_devices, "_bindings", lambda: there)
+    monkeypatch.setattr(ctypes, "CDLL", load(there))
     with pytest.raises(EngineUnavailable, match=message):
         cuda_devices.find_device()
-
-
-def test_missing_bindings_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(EngineUnavailable, match=r"pip install \"gidrn\[tensorrt\]\""):
-        cuda_devices.find_device()
-
-
-@pytest.mark.skipif(not HAS_WHEELS, reason="cuda-bindings are tested on Linux on x86-64")
-def test_the_made_up_runtime_has_the_real_one_s_names() -> None:
-    from cuda.bindings import runtime
-
-    assert all(callable(getattr(runtime, name)) for name in vars(cuda()))
-    for status in Status:
-        assert runtime.cudaError_t(int(status)).name == status.name
-    for name in ("name", "major", "minor", "totalGlobalMem"):
-        assert hasattr(runtime.cudaDeviceProp, name)
 
 
 def test_an_unknown_library_is_answered_with_the_known() -> None:
