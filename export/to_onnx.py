@@ -20,17 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import fp16, precision, proof
+from export import fp16, golden_frames, precision, proof
 from export.exaggeration import exaggerate, has_attention
 from export.proof import Deviation, Dtype
-from export.rewrites import attention, shortcut_scalars, single_shuffle
+from export.rewrites import attention, merged_groups, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
 from gidrn import checkpoints, command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
 from gidrn.resize import downscale
-from gidrn_runtime import Upscaler
+from gidrn_runtime import Upscaler, WrongOutputError
+from gidrn_runtime.golden import Golden
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -56,6 +57,8 @@ class Labels:
     """What the file computes in; in FP16 some parts stay FP32, by `export.precision`."""
     io: Dtype = "fp32"
     """Of the float tensors at its ends."""
+    merged_groups: int | None = 1
+    """How many groups of each grouped convolution are one in the file; None for all."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,12 @@ class Exported:
 
 
 def rewritten(
-    network: nn.Module, how: Attention, on: Sequence[proof.Case]
+    network: nn.Module, how: Attention, on: Sequence[proof.Case], merge: int | None = 1
 ) -> tuple[nn.Module, Curve | None]:
-    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one."""
+    """A copy of `network` in export-friendly operations, and its curve's knots, if it has one.
+
+    `merge` groups of each grouped convolution become one, all of them where it is None.
+    """
     network = copy.deepcopy(network).eval()
     curve = None
     if how == "curve" and has_attention(network):
@@ -88,6 +94,8 @@ def rewritten(
     else:
         attention.apply(network, attention.ExactAttention)
     shortcut_scalars.apply(network)
+    if merge != 1:
+        merged_groups.apply(network, merge)
     return single_shuffle.rewrite(network).eval(), curve
 
 
@@ -190,6 +198,7 @@ def label(
     how: Attention,
     curve: Curve | None,
     plan: precision.Plan | None = None,
+    golden: Golden | None = None,
 ) -> None:
     """Write what a loader needs into the file's `metadata_props`."""
     values = {
@@ -202,12 +211,15 @@ def label(
         "context": labels.context,
         "dtype": labels.dtype,
         "attention": how if curve is None else f"curve, {curve.knots} knots",
+        "merged_groups": "all" if labels.merged_groups is None else str(labels.merged_groups),
         "weights": labels.weights,
         "weights_sha256": labels.weights_sha256,
         "project_version": version("gidrn"),
     }
     if plan is not None:
         values["precision_plan"] = plan.as_json()
+    if golden is not None:
+        values["golden"] = golden.to_text()
     del model.metadata_props[:]
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
@@ -247,17 +259,19 @@ def export(
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
             images.append(to_tensor(downscale(proof.read_photos()[0], labels.scale)))
             loud = exaggerate(network, images)
-            changed, curve = rewritten(loud, how, on)
+            changed, curve = rewritten(loud, how, on, labels.merged_groups)
             plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
             _write(changed, curve, temporary, plain, form)
             exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
-        changed, curve = rewritten(network, how, on)
+        changed, curve = rewritten(network, how, on, labels.merged_groups)
         if labels.dtype == "fp16":
             measured = photos or proof.read_photos()
             half, plan = precision.to_fp16(changed, labels.scale, measured, proof.small(on))
             changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
-        nodes = _write(changed, curve, temporary, labels, form, plan)
+        golden = golden_frames.make(network, proof.read_photos()[0], labels.scale, size_hw)
+        nodes = _write(changed, curve, temporary, labels, form, plan, golden)
         found = _prove(network, temporary, labels, on, "proof")
+        _check_golden(temporary)
     return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
 
 
@@ -277,6 +291,7 @@ def _write(
     labels: Labels,
     form: _Form,
     plan: precision.Plan | None = None,
+    golden: Golden | None = None,
 ) -> int:
     """Trace, label and write a rewritten network; returns its number of nodes."""
     model = to_model(
@@ -289,7 +304,7 @@ def _write(
     )
     if plan is not None:
         check_types(model, plan)
-    label(model, labels, form.how, curve, plan)
+    label(model, labels, form.how, curve, plan, golden)
     path.write_bytes(model.SerializeToString())
     return len(model.graph.node)
 
@@ -302,13 +317,23 @@ def _prove(
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
         # In the other order than a frames model's: so that its order is proved too.
         color = "bgr" if labels.frames == "rgb" else "rgb"
-        with Upscaler(path, engine="ort-cpu", color=color) as upscale:
+        with Upscaler(path, engine="ort-cpu", color=color, check=False) as upscale:
             if labels.frames is None:
                 found = proof.compare(network, upscale.run_tensor, on, title=title)
             else:
                 found = proof.compare_frames(network, upscale, on, dtype=labels.dtype, title=title)
     proof.require(found, title=title)
     return found
+
+
+def _check_golden(path: Path) -> None:
+    """Open the file as users do. Raises proof.NotProvedError where its golden frame is another."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            Upscaler(path, engine="ort-cpu", check=True).close()
+        except WrongOutputError as error:
+            raise proof.NotProvedError(f"{error}; no file was written") from error
 
 
 def report(result: Exported, labels: Labels, how: Attention) -> str:
@@ -318,6 +343,7 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
         f"{result.path.stat().st_size / 1e6:.2f} MB, weights {labels.weights}, attention {how}"
         + (f", {labels.dtype}" if labels.dtype != "fp32" else "")
         + (f", uint8 frames in {labels.frames} order" if labels.frames else "")
+        + (f", {labels.merged_groups or 'all'} groups as one" if labels.merged_groups != 1 else "")
     ]
     if result.curve is not None:
         lines.append(
@@ -367,6 +393,15 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
+def parse_groups(text: str) -> int | None:
+    """ "3" as a number, "all" as None."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"--merge-groups is all or a number of groups, not {text!r}")
+    return int(text)
+
+
 def main(
     *,
     model: str = "gidrn",
@@ -379,6 +414,7 @@ def main(
     dtype: Dtype = "fp32",
     io: Dtype = "fp32",
     frames: Color | None = None,
+    merge_groups: str = "1",
     random_init: bool = False,
     photos: Path | None = None,
 ) -> int:
@@ -398,6 +434,8 @@ def main(
         io: Type of the tensors in and out.
         frames: Take and give uint8 frames, height x width x channel, in this channel order; without
             it, float RGB tensors in [0, 1], channel x height x width.
+        merge_groups: Write so many groups of each grouped convolution as one, with zeros between
+            (a number, or all): the same function, faster on some devices.
         random_init: Make weights up, for timing alone; the file says so in its metadata.
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
@@ -405,7 +443,9 @@ def main(
     network, labels = open_network(model, scale, weights, random_init)
     if frames is not None and io != "fp32":
         raise ValueError("--frames makes the file's ends uint8: leave out --io")
-    labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io)
+    labels = dataclasses.replace(
+        labels, frames=frames, dtype=dtype, io=io, merged_groups=parse_groups(merge_groups)
+    )
     marks = [dtype if dtype != "fp32" else None, frames]
     path = out or Path("_".join([model, f"x{scale}", *(m for m in marks if m)]) + ".onnx")
     result = export(

@@ -11,7 +11,13 @@ the first :class:`Upscaler` opens a model, OpenCV when a command decodes an imag
 
 from importlib import metadata
 
-from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
+from gidrn_runtime.errors import (
+    EngineError,
+    EngineUnavailable,
+    FrameTooLargeError,
+    ModelError,
+    WrongOutputError,
+)
 from gidrn_runtime.upscaler import Upscaler
 
 try:
@@ -25,5 +31,6 @@ __all__ = [
     "FrameTooLargeError",
     "ModelError",
     "Upscaler",
+    "WrongOutputError",
     "__version__",
 ]

@@ -74,9 +74,9 @@ def verdict(facts: dict[str, Any]) -> str:
     """One sentence on whether images can be enlarged here, and if not what to do."""
     if facts["ok"]:
         return "ready"
-    for engine in facts["engines"]:
-        if not engine["available"]:
-            return f"not ready: no engine runs a model; {engine['remedy']}"
+    if not any(engine["available"] for engine in facts["engines"]):
+        remedy = facts["engines"][-1]["remedy"]  # the slowest needs the least of a machine
+        return f"not ready: no engine runs a model; {remedy}"
     if not facts["models"]:
         return "not ready: no model is shipped with this installation; install a release of gidrn"
     return "not ready: no shipped model runs; install gidrn again"

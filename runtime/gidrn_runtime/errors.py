@@ -13,5 +13,9 @@ class EngineError(RuntimeError):
     """An engine failed while it ran a model that it had loaded."""
 
 
+class WrongOutputError(EngineError):
+    """An engine gives another picture than the model was exported with; the message says how."""
+
+
 class FrameTooLargeError(MemoryError):
     """There is not enough memory to enlarge a frame of this size."""

@@ -5,7 +5,7 @@ float32 (or both float16) RGB in [0, 1]; or, for frames, uint8 (N, H, W, 3) and 
 the order that its metadata `color` says, `range` being "0-255". Metadata of the format
 ``gidrn-onnx/1``, all strings: `format`, `model`, `scale`, `color`, `range`, `layout`, `context`,
 `dtype`, `attention`, `weights`, `weights_sha256`, `project_version`; `precision_plan` (JSON) in an
-FP16 file.
+FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gidrn_runtime.engines.base import Engine, TensorSpec
 from gidrn_runtime.errors import ModelError
+from gidrn_runtime.golden import Golden
 
 MODELS_DIR = Path(__file__).resolve().parent / "models"
 FORMAT = "gidrn-onnx/1"
@@ -41,7 +42,10 @@ class ModelInfo:
     """The only batch the model takes; None when free."""
     size_hw: tuple[int | None, int | None]
     """The only height and width the model takes; None where free."""
+    golden: Golden | None
+    """An input and its output to check an engine with; None where the file carries none."""
     metadata: dict[str, str]
+    """As it stands in the file, without the golden frame."""
 
 
 def shipped() -> dict[str, Path]:
@@ -127,8 +131,23 @@ def check(engine: Engine, path: Path) -> ModelInfo:
         random_weights=metadata.get("weights") == "random",
         batch=batch,
         size_hw=(size[0], size[1]),
-        metadata=dict(metadata),
+        golden=_golden(metadata, scale, path),
+        metadata={key: value for key, value in metadata.items() if key != "golden"},
     )
+
+
+def _golden(metadata: dict[str, str], scale: int, path: Path) -> Golden | None:
+    text = metadata.get("golden")
+    try:
+        golden = None if text is None else Golden.from_text(text)
+        if golden is not None and any(
+            side % scale or side > scale * low
+            for side, low in zip(golden.window.shape, golden.size_hw, strict=False)
+        ):
+            raise ValueError(f"its window {golden.window.shape} is no part of the output")
+        return golden
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}; {REMEDY}") from error
 
 
 def _refusal(path: Path, wanted: str, came: str) -> ModelError:

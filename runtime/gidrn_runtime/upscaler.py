@@ -15,12 +15,16 @@ import numpy.typing as npt
 
 from gidrn_runtime import engines, models
 from gidrn_runtime.engines.base import Tensor
-from gidrn_runtime.errors import FrameTooLargeError, ModelError
+from gidrn_runtime.errors import FrameTooLargeError, ModelError, WrongOutputError
+from gidrn_runtime.golden import compare, name_size
 
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
 
 COLORS = ("bgr", "rgb")
+_COMPARED: set[tuple[str, int, int, str]] = set()
+"""Files and engines whose golden frame was right in this process."""
+
 PROBE_HW = (8, 8)
 """Size of the frame that is run once at opening, where the model leaves its size free."""
 
@@ -32,7 +36,8 @@ class Upscaler:
             high = upscale(low)
 
     Opening runs one tiny frame, so that a model that does not run, or does not enlarge by the scale
-    it claims, is refused here and not at the first frame.
+    it claims, is refused here and not at the first frame. A model of ours carries that frame and
+    what PyTorch made of it, so that an engine which makes something else of it is refused too.
 
     Threads: any number of threads may call one Upscaler at once; each call has its own buffers, and
     the calls share the engine's threads. `close` waits until the calls in progress have returned;
@@ -47,18 +52,23 @@ class Upscaler:
         engine: str = "auto",
         color: str = "bgr",
         threads: int | None = None,
+        check: bool | None = None,
     ) -> None:
         """Open `model`, the name of a shipped model (``gidrn_x4``) or the path of an ONNX file.
 
         `engine` is a name of `gidrn_runtime.engines.ENGINES`, or ``auto`` for the fastest that is
         available; `describe` tells which. `color` is the channel order of frames in and out,
         ``bgr`` or ``rgb``. `threads` limits the CPU threads of one run; None leaves it to the
-        engine.
+        engine. `check` compares the model's golden frame; None does so the first time that a
+        process opens this file on this engine, where the file carries one.
 
         Raises:
             ValueError: an unknown model name, engine or colour, or threads below 1.
             FileNotFoundError: `model` is a path and there is no such file.
-            ModelError: the file is not a toolkit model, or is damaged, or its scale is not true.
+            ModelError: the file is not a toolkit model, or is damaged, or its scale is not true; or
+                `check` is True and it carries no golden frame.
+            WrongOutputError: the engine gives another picture than the model was exported with; the
+                message names the likely fault.
             EngineUnavailable: the engine is not installed or does not start here.
 
         Warns:
@@ -78,7 +88,7 @@ class Upscaler:
         self._engine = engines.open_engine(engine, self._path, threads)
         try:
             self._info = models.check(self._engine, self._path)
-            self._prove_scale()
+            self._examine(check)
         except BaseException:
             self._engine.close()
             raise
@@ -248,11 +258,45 @@ class Upscaler:
         sides = (self.scale * height, self.scale * width)
         expected = (n, *sides, 3) if is_frames else (n, 3, *sides)
         if high.shape != expected or high.dtype != wire.dtype:
+            came = high.shape[1:3] if is_frames else high.shape[2:]
+            fault = name_size((height, width), came, self.scale) if high.ndim == 4 else None
             raise ModelError(
                 f"{self._path} says scale {self.scale}, so {wire.dtype} {wire.shape} should "
-                f"become {expected}; it became {high.dtype} {high.shape}; {models.REMEDY}"
+                f"become {expected}; it became {high.dtype} {high.shape}"
+                f"{f': {fault}' if fault else ''}; {models.REMEDY}"
             )
         return high.astype(tensor.dtype, copy=False)
+
+    def _examine(self, check: bool | None) -> None:
+        """Run the golden frame where it is to be compared, and a black one elsewhere."""
+        golden, stat = self._info.golden, self._path.stat()
+        opened = (str(self._path.resolve()), stat.st_mtime_ns, stat.st_size, self._engine.name)
+        if golden is not None and any(
+            fixed not in (None, side)
+            for fixed, side in zip(self._info.size_hw, golden.size_hw, strict=True)
+        ):
+            golden = None  # another tool fixed the size since
+        if check and golden is None:
+            raise ModelError(f"{self._path} carries no golden frame of its size; {models.REMEDY}")
+        if golden is None or check is False or (check is None and opened in _COMPARED):
+            self._prove_scale()
+            return
+        low = golden.low[None].repeat(self._info.batch or 1, axis=0)
+        height, width = golden.window.shape[:2]
+        if self._info.frames is None:
+            high = self._run(tensor_from_frames(low, "rgb"))
+            levels = high[0, :, :height, :width].transpose(1, 2, 0).astype(np.float64) * 255
+        else:
+            step = 1 if self._info.frames == "rgb" else -1
+            high = self._run(np.ascontiguousarray(low[..., ::step]))
+            levels = high[0, :height, :width, ::step].astype(np.float64)
+        fault = compare(golden, levels, self.scale)
+        if fault is not None:
+            raise WrongOutputError(
+                f"{self._engine.name} gives another picture than {self._path} was exported with: "
+                f"{fault}; take another engine or another version of its library"
+            )
+        _COMPARED.add(opened)
 
     def _prove_scale(self) -> None:
         height, width = (

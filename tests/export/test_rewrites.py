@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import gidrn
-from export.rewrites import RefusedError, attention, shortcut_scalars, single_shuffle
+from export.rewrites import (
+    RefusedError,
+    attention,
+    merged_groups,
+    shortcut_scalars,
+    single_shuffle,
+)
 from export.rewrites.attention import (
     CurveAttention,
     ExactAttention,
@@ -190,3 +196,32 @@ def test_a_fixed_window_is_another_pooling() -> None:
     pool = PyramidPooling((1, 3, 6, 8))
     assert not torch.allclose(pool(x), pyramid_pool(x, (1, 3, 6, 8)), atol=1e-3)
     assert torch.allclose(pool(even), pyramid_pool(even, (1, 3, 6, 8)), atol=1e-5)
+
+
+@pytest.mark.parametrize(("factor", "groups"), [(1, 6), (2, 3), (3, 2), (6, 1), (None, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_merged_groups_are_the_same_function(factor: int | None, groups: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(12, 24, 3, stride=2, padding=1, groups=6, bias=bias), nn.Conv2d(24, 3, 1)
+    ).double()
+    x = torch.rand(2, 12, 9, 8, dtype=torch.float64)
+    wanted = network(x)
+    assert merged_groups.apply(network.float(), factor) == 1
+    wide = network[0]
+    assert isinstance(wide, nn.Conv2d)
+    assert wide.groups == groups
+    assert (wide.bias is not None) == bias
+    assert wide.weight.count_nonzero() == 24 * 2 * 9
+    torch.testing.assert_close(network.double()(x), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_groups_that_do_not_merge_are_refused_before_anything_changes() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 1, groups=2), nn.Conv2d(6, 6, 1, groups=3))
+    before = list(network)
+    for factor, message in ((2, "1 has 3 groups, which do not merge 2"), (0, "do not merge 0")):
+        with pytest.raises(RefusedError, match=message):
+            merged_groups.apply(network, factor)
+        assert list(network) == before
+    with pytest.raises(RefusedError, match="no grouped convolutions"):
+        merged_groups.apply(nn.Sequential(nn.Conv2d(4, 4, 1)), None)

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 import gidrn
-from export import proof, to_onnx
+from export import golden_frames, proof, to_onnx
 from export.exaggeration import exaggerate
 from export.proof import Dtype
 from export.rewrites.attention import Attention
 from export.rewrites.frames import Color, FramesNetwork
 from export.to_onnx import Labels
-from gidrn import checkpoints, zoo
+from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
 from gidrn.networks.edsr import EDSRConfig
 from gidrn.networks.gidrn import GIDRNConfig
@@ -30,6 +30,7 @@ from gidrn.networks.imdn import IMDNConfig
 from gidrn.networks.rcan import RCANConfig
 from gidrn.networks.rfdn import RFDNConfig
 from gidrn_runtime import Upscaler
+from gidrn_runtime.golden import Golden
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
@@ -82,6 +83,33 @@ def test_a_fixed_size_is_fixed(tmp_path: Path) -> None:
         assert upscale(np.zeros((12, 20, 3), np.uint8)).shape == (24, 40, 3)
         with pytest.raises(ValueError, match="12x20"):
             upscale(np.zeros((13, 20, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size_hw", [None, (40, 51), (5, 70)])
+def test_the_file_carries_a_golden_frame_of_its_network(
+    tmp_path: Path, size_hw: tuple[int, int] | None
+) -> None:
+    path, network = tmp_path / "tiny.onnx", tiny()
+    to_onnx.export(network, path, LABELS, size_hw=size_hw)
+    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    golden = Golden.from_text(said["golden"])
+    assert golden.size_hw == (size_hw or (24, 32))
+    height, width = golden.window.shape[:2]
+    wanted = evaluation.upscale(network, golden.low)[:height, :width]
+    np.testing.assert_array_equal(golden.window, wanted)
+    assert len(np.unique(golden.patch.reshape(-1, 3), axis=0)) > 100
+    assert len(said["golden"]) < 100_000
+
+
+def test_a_golden_frame_of_another_network_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = golden_frames.make(tiny(), proof.read_photos()[0], 2)
+    other = Golden(right.patch, right.size_hw, np.ascontiguousarray(right.window[..., ::-1]))
+    monkeypatch.setattr(golden_frames, "make", lambda *given: other)
+    with pytest.raises(proof.NotProvedError, match=r"BGR for RGB.*no file was written"):
+        to_onnx.export(tiny(), tmp_path / "tiny.onnx", LABELS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("fixed_windows")
@@ -269,6 +297,24 @@ def test_the_real_network_stays_under_400_nodes() -> None:
     assert not kinds & {"If", "Loop", "Scan", "AveragePool"}
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_merged_groups_are_written_and_proved(tmp_path: Path, dtype: Dtype) -> None:
+    path = tmp_path / "wide.onnx"
+    labels = dataclasses.replace(LABELS, merged_groups=None, dtype=dtype)
+    result = to_onnx.export(tiny(), path, labels)
+    limit = 0.02 if dtype == "fp32" else proof.LIMIT_LEVELS
+    assert max(one.levels for one in result.deviations) < limit
+    model = onnx.load(path)
+    groups = {
+        onnx.helper.get_node_attr_value(node, "group")
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+    assert groups == {1}
+    assert {e.key: e.value for e in model.metadata_props}["merged_groups"] == "all"
+    assert ", all groups as one" in to_onnx.report(result, labels, "curve")
+
+
 RIVALS: dict[str, object] = {
     "idrn": dataclasses.replace(TINY, group_width=None),
     "rfdn": RFDNConfig(channels=16, blocks=2),
@@ -324,6 +370,8 @@ BAD_COMMANDS = [
     (["--random-init", "--size", "80"], "HEIGHTxWIDTH"),
     (["--random-init", "--scale", "5"], "scale is one of 2, 3, 4"),
     (["--random-init", "--frames", "bgr", "--io", "fp16"], "leave out --io"),
+    (["--random-init", "--merge-groups", "some"], "all or a number of groups, not 'some'"),
+    (["--random-init", "--merge-groups", "5"], "groups, which do not merge 5 at a time"),
     (["--random-init", "--photos", "missing"], "no data folder"),
     (["--random-init", "--out", "missing/x.onnx", "--photos", "."], "no images under"),
 ]

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from gidrn_runtime import doctor, models
+from gidrn_runtime import doctor, engines, models
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.engines.ort_cpu import OrtCpu
 
@@ -40,7 +40,7 @@ def test_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["ok"] is True
-    assert facts["engines"][0]["name"] == "ort-cpu"
+    assert [engine["name"] for engine in facts["engines"]] == list(engines.ENGINES)
     assert facts["models"][0]["metadata"]["format"] == "gidrn-onnx/1"
     assert facts["models"][0]["runs"][0]["ms"] > 0
 

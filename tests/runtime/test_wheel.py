@@ -129,7 +129,7 @@ def test_the_wheel_enlarges_a_file(bare_python: Path, tiny: Path, tmp_path: Path
 def test_the_doctor_in_the_wheel(bare_python: Path, tmp_path: Path) -> None:
     done = run(bare_python, "-m", "gidrn_runtime", "doctor", "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
-    assert [engine["available"] for engine in facts["engines"]] == [True]
+    assert "ort-cpu" in [engine["name"] for engine in facts["engines"] if engine["available"]]
     assert facts["opencv"]["version"]
     if not facts["models"]:
         assert done.returncode == 1

@@ -11,6 +11,7 @@ from gidrn_runtime.engines.base import Engine
 from gidrn_runtime.errors import EngineUnavailable
 
 ENGINES: dict[str, tuple[str, str]] = {
+    "ort-cuda": ("gidrn_runtime.engines.ort_cuda", "OrtCuda"),
     "ort-cpu": ("gidrn_runtime.engines.ort_cpu", "OrtCpu"),
 }
 """Name -> (module, class), the fastest first: ``auto`` takes the first that is available."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
 
-PROVIDER = "CPUExecutionProvider"
 FATAL = 4
 """ONNX Runtime's log level that only lets fatal errors out; the rest arrives as exceptions."""
-OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory")
+OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory", "ALLOC_FAILED")
 """Words by which ONNX Runtime tells, inside a general exception, that an allocation failed."""
 
 
@@ -24,6 +23,10 @@ class OrtCpu(Engine):
 
     name = "ort-cpu"
     remedy = 'pip install "gidrn[cpu]"'
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    device: ClassVar[str] = "cpu"
+    """Where the provider computes, as ONNX Runtime calls it."""
+    provider_options: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def installed_version(cls) -> str:
@@ -49,7 +52,8 @@ class OrtCpu(Engine):
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            session = ort.InferenceSession(str(model), options, providers=[PROVIDER])
+            providers = [(self.provider, self.provider_options)]
+            session = ort.InferenceSession(str(model), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             if not os.access(model, os.R_OK):
                 raise ModelError(f"{model} may not be read by this user") from error
@@ -60,8 +64,8 @@ class OrtCpu(Engine):
                 f"{ort.__version__} can load: {_one_line(error)}; download or export it again"
             ) from error
         used = session.get_providers()
-        if used[:1] != [PROVIDER]:
-            raise EngineUnavailable(f"ONNX Runtime was asked for {PROVIDER} and uses {used}")
+        if used[:1] != [self.provider]:
+            raise EngineUnavailable(f"ONNX Runtime was asked for {self.provider} and uses {used}")
 
         self._session: Any = session
         self._run_options = ort.RunOptions()
@@ -78,11 +82,15 @@ class OrtCpu(Engine):
                 [self.outputs[0].name], {self.inputs[0].name: tensor}, self._run_options
             )[0]
         except Exception as error:
-            message = _one_line(error)
-            if isinstance(error, MemoryError) or any(word in message for word in OUT_OF_MEMORY):
-                raise FrameTooLargeError(f"{self.name} ran out of memory: {message}") from error
-            raise EngineError(f"{self.name} failed: {message}") from error
+            raise self.failure(error) from error
         return output
+
+    def failure(self, error: Exception) -> EngineError | FrameTooLargeError:
+        """What a run's exception means: too little memory, or anything else."""
+        message = _one_line(error)
+        if isinstance(error, MemoryError) or any(word in message for word in OUT_OF_MEMORY):
+            return FrameTooLargeError(f"{self.name} ran out of memory: {message}")
+        return EngineError(f"{self.name} failed: {message}")
 
     def close(self) -> None:
         self._session = None
@@ -91,8 +99,8 @@ class OrtCpu(Engine):
         return {
             "engine": self.name,
             "engine_version": self._version,
-            "device": "cpu",
-            "provider": PROVIDER,
+            "device": self.device,
+            "provider": self.provider,
             "threads": self._threads,
         }
 

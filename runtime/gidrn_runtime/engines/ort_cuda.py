@@ -1,0 +1,108 @@
+"""ONNX Runtime on its CUDA execution provider.
+
+`onnxruntime.get_available_providers()` tells what was compiled and not what works: where a library
+or the driver is missing ONNX Runtime prints to standard error and runs on the CPU. So what the
+provider needs is looked at first, and what the session really uses last.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+from gidrn_runtime.cuda_devices import find_device
+from gidrn_runtime.engines.base import Array
+from gidrn_runtime.engines.ort_cpu import OrtCpu
+from gidrn_runtime.errors import EngineUnavailable
+
+LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
+"""Beside ONNX Runtime's own module; the second needs CUDA and cuDNN."""
+
+
+class OrtCuda(OrtCpu):
+    """One ONNX file in one session whose input stays in the GPU's memory while its size stays.
+
+    FP32 files are computed in FP32: TF32, which rounds factors to ten bits, is off. cuDNN takes its
+    kernels by heuristics, since measuring them anew at each new frame size takes seconds. Shapes
+    are computed on the CPU, as ONNX Runtime always does. Threads take turns. No GPU has run this
+    engine yet: all but the provider itself is tested on the CPU.
+    """
+
+    name = "ort-cuda"
+    remedy = (
+        'pip uninstall onnxruntime, then pip install "gidrn[gpu]" and the CUDA and cuDNN '
+        "libraries that it names"
+    )
+    provider = "CUDAExecutionProvider"
+    device = "cuda"
+    provider_options: ClassVar[dict[str, str]] = {
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    }
+
+    @classmethod
+    def installed_version(cls) -> str:
+        ort = cls._import()
+        compiled = ort.get_available_providers()
+        if cls.provider not in compiled:
+            raise EngineUnavailable(
+                f"{cls.name}: this ONNX Runtime {ort.__version__} is built without CUDA; "
+                f"{cls.remedy}"
+            )
+        cls._find_libraries(ort)
+        return str(ort.__version__)
+
+    @classmethod
+    def _find_libraries(cls, ort: Any) -> None:
+        """Raise EngineUnavailable, with what is missing, where the provider cannot start."""
+        try:
+            find_device()
+        except EngineUnavailable as error:
+            raise EngineUnavailable(f"{cls.name}: {error}") from error
+        if hasattr(ort, "preload_dlls"):  # since 1.21: finds CUDA in PyTorch's or pip's packages
+            ort.preload_dlls()
+        folder = Path(ort.__file__).parent / "capi"
+        try:
+            for library in LIBRARIES:
+                ctypes.CDLL(str(folder / library), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise EngineUnavailable(
+                f"{cls.name}: ONNX Runtime {ort.__version__} misses a library ({error}); "
+                f"{cls.remedy}"
+            ) from error
+
+    def __init__(self, model: Path, threads: int | None = None) -> None:
+        self.installed_version()
+        super().__init__(model, threads)
+        self._lock = threading.Lock()
+        self._low: Any = None
+        """The input in the GPU's memory, kept from frame to frame of one size."""
+        self._binding: Any = None
+
+    def run(self, tensor: Array) -> Array:
+        with self._lock:
+            try:
+                self._write(tensor)
+                self._session.run_with_iobinding(self._binding, self._run_options)
+                high: Array = self._binding.get_outputs()[0].numpy()
+            except Exception as error:
+                self._low = self._binding = None  # what a failed run left is not used again
+                raise self.failure(error) from error
+        # Of the GPU's memory numpy() makes a copy; of the CPU's, in tests, a view.
+        return high if high.flags.owndata else high.copy()
+
+    def _write(self, tensor: Array) -> None:
+        if self._low is not None and tuple(self._low.shape()) == tensor.shape:
+            self._low.update_inplace(tensor)
+            return
+        self._low = self._binding = None  # frees the memory of the size before
+        self._low = self._import().OrtValue.ortvalue_from_numpy(tensor.copy(), self.device, 0)
+        self._binding = self._session.io_binding()
+        self._binding.bind_ortvalue_input(self.inputs[0].name, self._low)
+        self._binding.bind_output(self.outputs[0].name, self.device, 0)
+
+    def close(self) -> None:
+        self._low = self._binding = None
+        super().close()
