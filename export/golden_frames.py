@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from torch import nn
 
 from gidrn import evaluation
 from gidrn.resize import downscale
+from gidrn_runtime import Upscaler
 from gidrn_runtime.golden import Golden
 
 PATCH_HW = (24, 32)
@@ -43,3 +47,18 @@ def make(
     high = evaluation.upscale(network, low)
     height, width = (side * scale for side in PATCH_HW)
     return Golden(patch(photo, scale), low.shape[:2], high[:height, :width].copy())
+
+
+def at_size(model: Path, golden: Golden, size_hw: tuple[int, int]) -> Golden:
+    """The golden frame of a proved ONNX file at another size, as ONNX Runtime's CPU has it.
+
+    Raises:
+        FrameTooLargeError: not enough memory for a frame of this size.
+    """
+    low = Golden(golden.patch, size_hw, np.zeros((1, 1, 3), np.uint8)).low
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
+        with Upscaler(model, engine="ort-cpu", color="rgb") as upscale:
+            high = upscale(low)
+    height, width = (side * upscale.scale for side in golden.patch.shape[:2])
+    return Golden(golden.patch, size_hw, np.ascontiguousarray(high[:height, :width]))

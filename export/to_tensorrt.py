@@ -21,19 +21,19 @@ import onnx
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from export import layer_types, profiles
+from export import golden_frames, layer_types, profiles
 from export.profiles import Profile
 from gidrn import checkpoints, command_line
 from gidrn.files import replacing
-from gidrn_runtime import cuda_devices, tensorrt_api
+from gidrn_runtime import cuda_devices, plans, tensorrt_api
 from gidrn_runtime.cuda_devices import Device
 from gidrn_runtime.errors import EngineUnavailable
 from gidrn_runtime.golden import Golden
 from gidrn_runtime.models import FORMAT
 from gidrn_runtime.tensorrt_api import Api, Flavor, Messages
 
-SIDECAR_FORMAT = "gidrn-plan/1"
-SUFFIXES = (".plan", ".engine")
+MOST_GOLDEN_PIXELS = 540 * 960
+"""A larger frame takes G-IDRN more than 3 GiB and many seconds on a CPU."""
 
 MEMORY_WORDS = ("out of memory", "outofmemory", "insufficient memory", "insufficient workspace")
 """What TensorRT says, in lower case, where a build had too little memory."""
@@ -223,6 +223,7 @@ def build_plan(
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not request.tf32:  # on by default, and not the precision that the file asks for
         config.clear_flag(trt.BuilderFlag.TF32)
+    api.make_capturable(config)
     if request.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_mib << 20)
     if request.timing_cache is not None:
@@ -338,16 +339,11 @@ def inspect(
     return layer_types.of_engine(report)
 
 
-def sidecar_path(plan: Path) -> Path:
-    """Where the facts on a plan stand."""
-    return plan.with_name(plan.name + ".json")
-
-
 def is_current(plan: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """The facts on a plan that is there, whole, and of this key; None otherwise."""
     try:
-        facts: dict[str, Any] = json.loads(sidecar_path(plan).read_text(encoding="utf-8"))
-        same = facts["format"] == SIDECAR_FORMAT and facts["key"] == json.loads(json.dumps(wanted))
+        facts: dict[str, Any] = json.loads(plans.sidecar_path(plan).read_text(encoding="utf-8"))
+        same = facts["format"] == plans.FORMAT and facts["key"] == json.loads(json.dumps(wanted))
         return facts if same and facts["plan_sha256"] == checkpoints.sha256(plan) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -385,7 +381,7 @@ def build(
             told = list(layer_types.check_engine(found, convolutions))
             engine = layer_types.shares(found)
         facts = {
-            "format": SIDECAR_FORMAT,
+            "format": plans.FORMAT,
             "plan_sha256": hashlib.sha256(plan).hexdigest(),
             "plan_bytes": len(plan),
             "key": json.loads(json.dumps(wanted)),
@@ -396,7 +392,7 @@ def build(
         }
         with replacing(out) as temporary:
             temporary.write_bytes(plan)
-        with replacing(sidecar_path(out)) as temporary:
+        with replacing(plans.sidecar_path(out)) as temporary:
             temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     return Built(out, facts, is_new=True)
 
@@ -417,14 +413,21 @@ def opens_on(device: Device, request: Request, api: Api) -> bool:
 
 
 def _metadata(source: Source, request: Request) -> dict[str, str]:
-    """The file's metadata; without its golden frame where the plan does not take that size."""
-    golden = source.metadata.get("golden")
-    if golden is None or request.profile is None:
+    """The file's metadata, its golden frame made anew where the plan does not take that size.
+
+    Without one where the plan takes no size at which the file is soon run on a CPU.
+    """
+    text = source.metadata.get("golden")
+    if text is None or request.profile is None:
         return source.metadata
-    size = (1, *Golden.from_text(golden).size_hw)
-    if request.profile.takes(size):
+    golden = Golden.from_text(text)
+    if request.profile.takes((1, *golden.size_hw)):
         return source.metadata
-    return {key: value for key, value in source.metadata.items() if key != "golden"}
+    height, width = request.profile.least[1:]
+    if height * width > MOST_GOLDEN_PIXELS:
+        return {key: value for key, value in source.metadata.items() if key != "golden"}
+    other = golden_frames.at_size(source.path, golden, (height, width))
+    return {**source.metadata, "golden": other.to_text()}
 
 
 @contextmanager
@@ -457,6 +460,8 @@ def report(built: Built) -> str:
     lines = [f"{first}; {wanted['library']} {wanted['library_version']} for {where}"]
     network, convolutions = _counts(layers["network"]), _counts(layers["convolutions"])
     lines.append(f"network as read: {network}; convolutions: {convolutions}")
+    if "golden" not in facts["metadata"]:
+        lines.append("no golden frame: none is made for frames of this size")
     if layers["engine"] is None:
         lines.append("the engine's own report was not read: that needs a GPU that it is for")
     else:
@@ -530,8 +535,8 @@ def main(
     if out is not None and cache is not None:
         raise ValueError("--out names the plan, --cache the folder for all: leave out one")
     path = out or plan_path(source, profile, request, api, device, cache)
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"a plan is called {' or '.join(SUFFIXES)}, not {path.name}")
+    if not plans.is_plan(path):
+        raise ValueError(f"a plan is called {' or '.join(plans.SUFFIXES)}, not {path.name}")
     print(report(build(source, path, request, api, device, force=force)))
     return 0
 

@@ -72,7 +72,8 @@ def build_parser() -> OneLineParser:
     upscale.add_argument(
         "--model",
         default="gidrn_x4",
-        help="a shipped model (see the command models) or an .onnx file; default: %(default)s",
+        help="a shipped model (see the command models), an .onnx file or a TensorRT .plan; "
+        "default: %(default)s",
     )
     upscale.add_argument("--engine", default="auto", help="default: the fastest available")
     upscale.add_argument("--threads", type=int, help="CPU threads; default: the engine's choice")

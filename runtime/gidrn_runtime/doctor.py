@@ -74,7 +74,8 @@ def verdict(facts: dict[str, Any]) -> str:
     """One sentence on whether images can be enlarged here, and if not what to do."""
     if facts["ok"]:
         return "ready"
-    if not any(engine["available"] for engine in facts["engines"]):
+    able = any(engine["available"] for engine in facts["engines"])
+    if not able or (facts["models"] and not any(model["runs"] for model in facts["models"])):
         remedy = facts["engines"][-1]["remedy"]  # the slowest needs the least of a machine
         return f"not ready: no engine runs a model; {remedy}"
     if not facts["models"]:
@@ -114,7 +115,7 @@ def _read_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dic
         "metadata": {},
         "error": "",
     }
-    present = next((status.name for status in found if status.available), None)
+    present = next(iter(_able(path, found)), None)
     if present is None:
         facts["error"] = "cannot be read without an engine"
         return facts
@@ -132,8 +133,14 @@ def _read_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dic
 
 def _examine_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dict[str, Any]:
     facts = _read_model(name, path, found)
-    facts["runs"] = [_try(path, status.name) for status in found if status.available]
+    facts["runs"] = [_try(path, engine) for engine in _able(path, found)]
     return facts
+
+
+def _able(path: Path, found: list[engines.EngineStatus]) -> list[str]:
+    """Engines that are here and open files of this kind."""
+    opening = engines.that_open(path)
+    return [status.name for status in found if status.available and status.name in opening]
 
 
 def _try(path: Path, engine: str) -> dict[str, Any]:

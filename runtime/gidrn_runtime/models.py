@@ -38,10 +38,12 @@ class ModelInfo:
     """``bgr`` or ``rgb`` for a model of uint8 frames in that order, None for one of tensors."""
     random_weights: bool
     """True for a model with made-up weights, which is good for timing and nothing else."""
-    batch: int | None
-    """The only batch the model takes; None when free."""
     size_hw: tuple[int | None, int | None]
     """The only height and width the model takes; None where free."""
+    least: tuple[int, int, int]
+    """The least batch, height and width it takes: 1 where it was not built for a range."""
+    most: tuple[int | None, int | None, int | None]
+    """The greatest batch, height and width it takes; None where there is no limit."""
     golden: Golden | None
     """An input and its output to check an engine with; None where the file carries none."""
     metadata: dict[str, str]
@@ -117,11 +119,12 @@ def check(engine: Engine, path: Path) -> ModelInfo:
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
         raise _refusal(path, "metadata scale as a whole number >= 1", repr(metadata.get("scale")))
     scale = int(text)
-    batch, *size = (s for i, s in enumerate(engine.inputs[0].shape) if i != channel)
+    _, *size = (s for i, s in enumerate(engine.inputs[0].shape) if i != channel)
     _, *large = (s for i, s in enumerate(engine.outputs[0].shape) if i != channel)
     for low, high in zip(size, large, strict=True):
         if low is not None and high is not None and high != scale * low:
             raise _refusal(path, f"sides enlarged by its scale {scale}", f"{low} -> {high}")
+    least, most = _limits(engine.inputs[0], channel)
     return ModelInfo(
         name=metadata.get("model", path.stem),
         scale=scale,
@@ -129,11 +132,23 @@ def check(engine: Engine, path: Path) -> ModelInfo:
         frames=color if is_frames else None,
         dtype=dtype,
         random_weights=metadata.get("weights") == "random",
-        batch=batch,
         size_hw=(size[0], size[1]),
+        least=least,
+        most=most,
         golden=_golden(metadata, scale, path),
         metadata={key: value for key, value in metadata.items() if key != "golden"},
     )
+
+
+def _limits(
+    spec: TensorSpec, channel: int
+) -> tuple[tuple[int, int, int], tuple[int | None, int | None, int | None]]:
+    """Between which batch, height and width an input lies."""
+    least = spec.least or tuple(side or 1 for side in spec.shape)
+    most = spec.most or spec.shape
+    axes = [axis for axis in range(4) if axis != channel]
+    low, high = [least[axis] for axis in axes], [most[axis] for axis in axes]
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
 def _golden(metadata: dict[str, str], scale: int, path: Path) -> Golden | None:

@@ -8,6 +8,9 @@ in all of them is looked up in this file and nowhere else:
   needed.
 - `ComputeCapability` and `IBuilderConfig.set_compute_capability` are RTX's alone: it builds for
   GPUs that are not there. It has the names of timing caches, and does nothing with them.
+- RTX compiles kernels for the GPU when a plan runs, by `IRuntimeConfig`; what CUDA may capture is
+  asked of `IExecutionContext.is_stream_capturable`, and `BuilderFlag.REQUIRE_USER_ALLOCATION` is
+  what makes it so.
 
 Nothing is imported from NVIDIA before `open_api`. A logger must be given to every object: the
 libraries' own writes to standard output.
@@ -117,6 +120,35 @@ class Api:
             for name, value in known.__members__.items()
             if name.startswith("SM")
         }
+
+    def make_capturable(self, config: Any) -> None:
+        """Build so that a run can become part of a CUDA graph, where that has to be asked for."""
+        flag = getattr(self.module.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+        if flag is not None:
+            config.set_flag(flag)
+
+    def create_context(self, engine: Any) -> Any:
+        """An `IExecutionContext` without working memory: whoever asks for it gives that.
+
+        RTX compiles a size's kernels before its first run: else it would swap them later, behind a
+        captured graph. None where the library makes none.
+        """
+        trt = self.module
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.flavor == "tensorrt":
+            return engine.create_execution_context(strategy)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        config.dynamic_shapes_kernel_specialization_strategy = (
+            trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        )
+        return engine.create_execution_context(config)
+
+    def is_capturable(self, context: Any, stream: Any) -> bool:
+        """Whether runs of a context may be captured; TensorRT's always, as far as it tells."""
+        if self.flavor == "tensorrt":
+            return True
+        return bool(context.is_stream_capturable(int(stream)))
 
     def set_targets(self, config: Any, targets: list[str]) -> None:
         """Build for these compute capabilities rather than for the library's default."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gidrn_runtime import engines, models
+from gidrn_runtime import engines, models, plans
 from gidrn_runtime.engines.base import Tensor
 from gidrn_runtime.errors import FrameTooLargeError, ModelError, WrongOutputError
 from gidrn_runtime.golden import compare, name_size
@@ -53,14 +53,22 @@ class Upscaler:
         color: str = "bgr",
         threads: int | None = None,
         check: bool | None = None,
+        pad: bool = False,
     ) -> None:
-        """Open `model`, the name of a shipped model (``gidrn_x4``) or the path of an ONNX file.
+        """Open `model`: the name of a shipped model (``gidrn_x4``), or the path of an ONNX file or
+        of a TensorRT plan.
 
         `engine` is a name of `gidrn_runtime.engines.ENGINES`, or ``auto`` for the fastest that is
         available; `describe` tells which. `color` is the channel order of frames in and out,
         ``bgr`` or ``rgb``. `threads` limits the CPU threads of one run; None leaves it to the
         engine. `check` compares the model's golden frame; None does so the first time that a
         process opens this file on this engine, where the file carries one.
+
+        A plan takes frames between two sizes. More frames at once than it takes are run in several
+        turns, and fewer with repeats, which changes nothing in a picture. A larger frame is
+        refused; so is a smaller one, unless `pad` allows its edges to be repeated and cut off
+        again: networks that look at the whole image then see another one, and values near the
+        repeated edges differ most.
 
         Raises:
             ValueError: an unknown model name, engine or colour, or threads below 1.
@@ -84,6 +92,7 @@ class Upscaler:
         self._running = 0
         self._closed = False
         self._color = color
+        self._pad = pad
         self._path = models.find(model)
         self._engine = engines.open_engine(engine, self._path, threads)
         try:
@@ -118,7 +127,8 @@ class Upscaler:
 
         Keys: `model`, `path`, `scale`, `precision` (the file's; an engine without FP16 kernels, as
         ONNX Runtime's on x86, computes in FP32), `color`, `frames` (the channel order of a model of
-        uint8 frames, None for one of tensors), `engine`, `engine_version`, `threads` (None: the
+        uint8 frames, None for one of tensors), `least` and `most` (batch, height and width that it
+        takes; None where there is no limit), `engine`, `engine_version`, `threads` (None: the
         engine's default), `metadata` (the model's own), and what the engine adds.
         """
         return {
@@ -128,6 +138,8 @@ class Upscaler:
             "precision": self._info.precision,
             "color": self._color,
             "frames": self._info.frames,
+            "least": list(self._info.least),
+            "most": list(self._info.most),
             **self._engine.describe(),
             "metadata": dict(self._info.metadata),
         }
@@ -138,7 +150,7 @@ class Upscaler:
         Values are clipped to [0, 1], multiplied by 255 and rounded, halves to even.
 
         Raises:
-            ValueError: not such a frame, or not of the one size the model takes.
+            ValueError: not such a frame, or not of a size the model takes.
             FrameTooLargeError: not enough memory for a frame of this size.
             EngineError: the engine failed.
             RuntimeError: the Upscaler is closed.
@@ -160,7 +172,7 @@ class Upscaler:
         for frame in frames:
             check_frame(frame)
         one_size = len({frame.shape for frame in frames}) == 1
-        if one_size and self._info.batch in (None, len(frames)):
+        if one_size and len(frames) >= self._info.least[0]:
             return list(self._enlarge(np.asarray(frames)))
         return [self._enlarge(frame[None])[0] for frame in frames]
 
@@ -171,8 +183,8 @@ class Upscaler:
         RGB whatever `color` says.
 
         Raises:
-            ValueError: not such a tensor, or not of the one size the model takes; or the model is
-                one of uint8 frames.
+            ValueError: not such a tensor, or not of a size the model takes; or the model is one of
+                uint8 frames.
             FrameTooLargeError, EngineError, RuntimeError: as for one frame.
         """
         if self._info.frames is not None:
@@ -234,20 +246,54 @@ class Upscaler:
             )
 
     def _run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The engine's run, with its size limits before and its promise checked after.
+        """Enlarge what the model takes by itself or in parts or padded, and refuse the rest.
 
         float32 (N, 3, H, W), or uint8 (N, H, W, 3) for a model of frames.
         """
         is_frames = self._info.frames is not None
+        sides = slice(1, 3) if is_frames else slice(2, 4)
+        height, width = tensor.shape[sides]
+        (fewest, *least), (many, *most) = self._info.least, self._info.most
+        over = any(b is not None and a > b for a, b in zip((height, width), most, strict=True))
+        under = any(a < b for a, b in zip((height, width), least, strict=True))
+        if over or (under and not self._pad):
+            raise ValueError(self._wrong_size(height, width, over))
+        if under:
+            lacking = [max(0, b - a) for a, b in zip((height, width), least, strict=True)]
+            rows_columns = [(0, more) for more in lacking]
+            around = [(0, 0), *rows_columns, (0, 0)] if is_frames else [(0, 0)] * 2 + rows_columns
+            padded = self._run(np.pad(tensor, around, mode="edge"))
+            cut = (slice(self.scale * height), slice(self.scale * width))
+            index = (slice(None), *cut) if is_frames else (slice(None), slice(None), *cut)
+            return np.ascontiguousarray(padded[index])
+        if many is not None and len(tensor) > many:
+            parts = (tensor[first : first + many] for first in range(0, len(tensor), many))
+            return np.concatenate([self._run(part) for part in parts])
+        if len(tensor) < fewest:
+            repeats = np.concatenate([tensor, *[tensor[-1:]] * (fewest - len(tensor))])
+            return self._run_once(repeats)[: len(tensor)]
+        return self._run_once(tensor)
+
+    def _wrong_size(self, height: int, width: int, over: bool) -> str:
+        least, most = self._info.least[1:], self._info.most[1:]
+        sizes = "x".join("any" if side is None else str(side) for side in most)
+        if least != most and least != (1, 1):
+            sizes = f"{least[0]}x{least[1]} to {sizes}"
+        if plans.is_plan(self._path):
+            remedy = "build a plan for it: python export/to_tensorrt.py --profile"
+        else:
+            remedy = "export it without a fixed size"
+        allow = "" if over else "; or allow pad=True, which changes the picture a little"
+        return (
+            f"{self._path} takes only height x width of {sizes}, not {height}x{width}; "
+            f"{remedy}{allow}"
+        )
+
+    def _run_once(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The engine's run, with its promise checked."""
+        is_frames = self._info.frames is not None
         n, height, width = tensor.shape[:3] if is_frames else (len(tensor), *tensor.shape[2:])
-        wanted = (self._info.batch, *self._info.size_hw)
-        if any(w not in (None, c) for w, c in zip(wanted, (n, height, width), strict=True)):
-            sizes = "x".join("any" if size is None else str(size) for size in wanted)
-            raise ValueError(
-                f"{self._path} takes only batch x height x width of {sizes}, not "
-                f"{n}x{height}x{width}; export it without a fixed size"
-            )
-        wire = tensor.astype(self._info.dtype, copy=False)
+        wire = np.ascontiguousarray(tensor, dtype=self._info.dtype)
         try:
             high = self._engine.run(wire)
         except FrameTooLargeError as error:
@@ -271,17 +317,14 @@ class Upscaler:
         """Run the golden frame where it is to be compared, and a black one elsewhere."""
         golden, stat = self._info.golden, self._path.stat()
         opened = (str(self._path.resolve()), stat.st_mtime_ns, stat.st_size, self._engine.name)
-        if golden is not None and any(
-            fixed not in (None, side)
-            for fixed, side in zip(self._info.size_hw, golden.size_hw, strict=True)
-        ):
+        if golden is not None and not self._takes(golden.size_hw):
             golden = None  # another tool fixed the size since
         if check and golden is None:
             raise ModelError(f"{self._path} carries no golden frame of its size; {models.REMEDY}")
         if golden is None or check is False or (check is None and opened in _COMPARED):
             self._prove_scale()
             return
-        low = golden.low[None].repeat(self._info.batch or 1, axis=0)
+        low = golden.low[None]
         height, width = golden.window.shape[:2]
         if self._info.frames is None:
             high = self._run(tensor_from_frames(low, "rgb"))
@@ -298,14 +341,18 @@ class Upscaler:
             )
         _COMPARED.add(opened)
 
+    def _takes(self, size_hw: tuple[int, int]) -> bool:
+        """Whether the model takes frames of this size as they are."""
+        limits = zip(self._info.least[1:], size_hw, self._info.most[1:], strict=True)
+        return all(least <= side and side <= (most or side) for least, side, most in limits)
+
     def _prove_scale(self) -> None:
-        height, width = (
-            fixed or free for fixed, free in zip(self._info.size_hw, PROBE_HW, strict=True)
-        )
+        limits = zip(self._info.least[1:], PROBE_HW, self._info.most[1:], strict=True)
+        height, width = (min(max(least, side), most or side) for least, side, most in limits)
         if self._info.frames is None:
-            self._run(np.zeros((self._info.batch or 1, 3, height, width), np.float32))
+            self._run(np.zeros((1, 3, height, width), np.float32))
         else:
-            self._run(np.zeros((self._info.batch or 1, height, width, 3), np.uint8))
+            self._run(np.zeros((1, height, width, 3), np.uint8))
 
 
 def check_frame(frame: Any) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,21 +21,37 @@ VERSIONS: dict[str, dict[str, list[str]]] = json.loads(
 )
 
 
+def names_of(real: Any) -> dict[str, list[str]]:
+    """The names of the library that is here, for the classes that others are looked at for."""
+    kinds = {name for names in VERSIONS.values() for name in names} - {"module"}
+    kinds |= {"IRuntimeConfig"}
+    there = {kind: [n for n in dir(getattr(real, kind)) if n[:2] != "__"] for kind in kinds}
+    return {"module": dir(real), **there}
+
+
 class Restricted:
     """A stand-in for the module `tensorrt` of one version; `real` is `tensorrt_rtx`."""
 
-    def __init__(self, real: Any, version: str, report: str = "") -> None:
+    def __init__(
+        self,
+        real: Any,
+        version: str,
+        report: str = "",
+        runtime: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.real = real
-        self.names = VERSIONS[version]
+        self.names = VERSIONS.get(version) or names_of(real)
         self.__version__ = version
         self.report = report
         """What the engine says of its layers; without it, the library cannot open its plan."""
+        self.runtime = runtime or (lambda logger: Runtime(self))
+        """What opens plans, given a logger."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.names["module"]:
             raise AttributeError(f"TensorRT {self.__version__} has no {name}")
         if name == "Runtime":
-            return lambda logger: Seen(Runtime(self), "Runtime", self)
+            return lambda logger: Seen(self.runtime(logger), "Runtime", self)
         value = getattr(self.real, name)
         members = getattr(value, "__members__", None)
         if name in self.names and members is not None:

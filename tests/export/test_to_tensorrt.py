@@ -32,7 +32,7 @@ from export.to_onnx import Labels
 from export.to_tensorrt import BuildError, Request
 from gidrn import checkpoints, command_line, zoo
 from gidrn.networks.gidrn import GIDRNConfig
-from gidrn_runtime import cuda_devices, models, tensorrt_api
+from gidrn_runtime import Upscaler, cuda_devices, models, plans, tensorrt_api
 from gidrn_runtime.cuda_devices import Device
 from gidrn_runtime.errors import EngineUnavailable
 from gidrn_runtime.golden import Golden
@@ -129,7 +129,7 @@ def test_the_sidecar_says_what_the_plan_is(
     out = tmp_path / "tiny.plan"
     request = Request(PROFILE, workspace_mib=512, targets=("8.6", "8.9"))
     built = to_tensorrt.build(tiny, out, request, api, None)
-    facts = json.loads(to_tensorrt.sidecar_path(out).read_text())
+    facts = json.loads(plans.sidecar_path(out).read_text())
     assert facts == built.facts
     assert facts["format"] == "gidrn-plan/1"
     assert facts["metadata"]["scale"] == "2"
@@ -192,7 +192,7 @@ def test_a_plan_that_is_there_is_not_built_again(
     assert is_new()
     out.write_bytes(out.read_bytes()[:-1])
     assert is_new()
-    sidecar = to_tensorrt.sidecar_path(out)
+    sidecar = plans.sidecar_path(out)
     sidecar.write_text(sidecar.read_text()[:40])
     assert is_new()
     sidecar.unlink()
@@ -239,7 +239,7 @@ to_tensorrt.build(
 """
     dead = subprocess.run([sys.executable, "-c", child], cwd=ROOT, env=environment(), timeout=120)
     assert dead.returncode == -signal.SIGKILL
-    facts = json.loads(to_tensorrt.sidecar_path(out).read_text())
+    facts = json.loads(plans.sidecar_path(out).read_text())
     assert facts["plan_sha256"] != checkpoints.sha256(out)
     assert to_tensorrt.build(tiny, out, Request(PROFILE), api, None).is_new
 
@@ -388,16 +388,37 @@ def test_a_plan_for_other_gpus_is_not_opened_on_this_one(
     assert built.facts["layers"]["engine"] is None
 
 
-@pytest.mark.parametrize(("sizes", "kept"), [("8x8,24x32,32x32", True), ("64x64", False)])
-def test_the_golden_frame_goes_where_its_size_does(
-    tmp_path: Path, api: Api, tiny: to_tensorrt.Source, sizes: str, kept: bool
+@pytest.mark.parametrize("most", [1, 64 * 72])
+def test_the_golden_frame_is_of_a_size_that_the_plan_takes(
+    tmp_path: Path,
+    api: Api,
+    tiny: to_tensorrt.Source,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
 ) -> None:
-    patch = np.zeros((24, 32, 3), np.uint8)
-    text = Golden(patch, (24, 32), patch).to_text()
+    patch = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    text = Golden(patch, (24, 32), patch.repeat(2, axis=0).repeat(2, axis=1)).to_text()
     source = dataclasses.replace(tiny, metadata={**tiny.metadata, "golden": text})
-    request = Request(parse_profile(sizes, 2))
-    built = to_tensorrt.build(source, tmp_path / "tiny.plan", request, api, None)
-    assert ("golden" in built.facts["metadata"]) == kept
+    monkeypatch.setattr(to_tensorrt, "MOST_GOLDEN_PIXELS", most)
+
+    def built(sizes: str) -> to_tensorrt.Built:
+        request = Request(parse_profile(sizes, 2))
+        return to_tensorrt.build(source, tmp_path / "tiny.plan", request, api, None)
+
+    same = built("8x8,24x32,32x32")
+    assert same.facts["metadata"]["golden"] == text
+    assert "no golden frame" not in to_tensorrt.report(same)
+    other = built("64x72")
+    if most == 1:  # too large to run on a CPU
+        assert "golden" not in other.facts["metadata"]
+        assert "no golden frame" in to_tensorrt.report(other)
+        return
+    golden = Golden.from_text(other.facts["metadata"]["golden"])
+    assert (golden.size_hw, golden.window.shape) == ((64, 72), (48, 64, 3))
+    with pytest.warns(UserWarning, match="random"), Upscaler(tiny.path, color="rgb") as upscale:
+        np.testing.assert_array_equal(golden.window, upscale(golden.low)[:48, :64])
+    least = Golden.from_text(built("5x7,9x9,9x9").facts["metadata"]["golden"])
+    assert (least.size_hw, least.window.shape) == ((5, 7), (10, 14, 3))
 
 
 def test_files_that_are_not_ours(tmp_path: Path, tiny: to_tensorrt.Source) -> None:

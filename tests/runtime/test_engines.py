@@ -35,7 +35,9 @@ def test_available_tells_the_version(tiny: Path) -> None:
     ("name", "nearest"), [("ort_cpu", "ort-cpu"), ("cpu", "ort-cpu"), ("ORT-CPU", None)]
 )
 def test_unknown_engines_are_answered(name: str, nearest: str | None) -> None:
-    with pytest.raises(ValueError, match="engines are: auto, ort-cuda, ort-cpu") as caught:
+    with pytest.raises(
+        ValueError, match="engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, ort-cpu"
+    ) as caught:
         engines.engine_class(name)
     assert ("did you mean" in str(caught.value)) == (nearest is not None)
 

@@ -91,7 +91,7 @@ def test_a_fixed_size_is_kept_to(make: Callable[..., Path]) -> None:
     with Upscaler(make(size=(1, 4, 6))) as upscale:
         assert upscale.size_hw == (4, 6)
         assert len(upscale.batch(np.zeros((2, 4, 6, 3), np.uint8))) == 2
-        with pytest.raises(ValueError, match="batch x height x width of 1x4x6, not 1x6x4"):
+        with pytest.raises(ValueError, match="height x width of 4x6, not 6x4"):
             upscale(np.zeros((6, 4, 3), np.uint8))
 
 

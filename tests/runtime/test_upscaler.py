@@ -225,7 +225,7 @@ def test_refuses_what_is_no_tensor(upscale: Upscaler, tensor: Any) -> None:
         ({"threads": 1.5}, "not 1.5"),
         ({"threads": True}, "not True"),
         ({"engine": "ort-gpu"}, "did you mean 'ort-cpu'?"),
-        ({"engine": ""}, "engines are: auto, ort-cuda, ort-cpu"),
+        ({"engine": ""}, "engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, ort-cpu"),
     ],
 )
 def test_refuses_wrong_arguments(tiny: Path, arguments: dict[str, Any], words: str) -> None:
@@ -290,7 +290,7 @@ def test_a_fixed_size_is_kept_to(make_model: Any, repeat: Repeat) -> None:
         assert upscale.size_hw == (4, 5)
         frames = [np.full((4, 5, 3), level, np.uint8) for level in (1, 2)]
         np.testing.assert_array_equal(upscale.batch(frames), [repeat(frame) for frame in frames])
-        with pytest.raises(ValueError, match="1x4x5, not 1x5x4"):
+        with pytest.raises(ValueError, match="height x width of 4x5, not 5x4"):
             upscale(np.zeros((5, 4, 3), np.uint8))
 
 

@@ -7,14 +7,18 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gidrn_runtime import plans
 from gidrn_runtime.engines.base import Engine
 from gidrn_runtime.errors import EngineUnavailable
 
 ENGINES: dict[str, tuple[str, str]] = {
+    "tensorrt": ("gidrn_runtime.engines.tensorrt", "TensorRT"),
+    "tensorrt-rtx": ("gidrn_runtime.engines.tensorrt", "TensorRTRtx"),
     "ort-cuda": ("gidrn_runtime.engines.ort_cuda", "OrtCuda"),
     "ort-cpu": ("gidrn_runtime.engines.ort_cpu", "OrtCpu"),
 }
-"""Name -> (module, class), the fastest first: ``auto`` takes the first that is available."""
+"""Name -> (module, class), the fastest first: ``auto`` takes the first that is available and opens
+files of the kind at hand."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,19 @@ def available() -> list[EngineStatus]:
     return [status(name) for name in ENGINES]
 
 
+def that_open(path: Path) -> list[str]:
+    """Names of the engines that open files of this kind: a plan by what built it, else ONNX.
+
+    Raises:
+        ModelError: it is a plan without the facts that tell what built it.
+    """
+    if plans.is_plan(path):
+        return [str(plans.read_facts(path)["key"]["library"])]
+    return [name for name in ENGINES if ".onnx" in engine_class(name).opens]
+
+
 def open_engine(name: str, model: Path, threads: int | None = None) -> Engine:
-    """Open `model` on the engine `name`; ``auto`` is the first available one of the table.
+    """Open `model` on the engine `name`; ``auto`` is the first available one for such a file.
 
     Raises:
         ValueError: there is no such engine.
@@ -77,9 +92,9 @@ def open_engine(name: str, model: Path, threads: int | None = None) -> Engine:
     if name != "auto":
         return engine_class(name)(model, threads)
     missing = []
-    for candidate in ENGINES:
+    for candidate in that_open(model):
         found = status(candidate)
         if found.available:
             return engine_class(candidate)(model, threads)
         missing.append(f"{candidate}: {found.reason}")
-    raise EngineUnavailable("no engine is available here; " + "; ".join(missing))
+    raise EngineUnavailable(f"no engine for {model} is available here; " + "; ".join(missing))

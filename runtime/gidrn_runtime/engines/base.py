@@ -28,6 +28,9 @@ class TensorSpec:
     """A NumPy name such as ``float32``, or the engine's own word where NumPy has none."""
     shape: tuple[int | None, ...]
     """None where the model leaves a dimension free."""
+    least: tuple[int, ...] | None = None
+    most: tuple[int, ...] | None = None
+    """The shapes between which it was built; None where it takes any that `shape` allows."""
 
 
 class Engine(ABC):
@@ -47,6 +50,8 @@ class Engine(ABC):
     """The key in `gidrn_runtime.engines.ENGINES`."""
     remedy: ClassVar[str]
     """What a user does to get this engine, e.g. a pip command."""
+    opens: ClassVar[tuple[str, ...]] = (".onnx",)
+    """Endings of the files that it opens."""
 
     metadata: dict[str, str]
     """The model's own key-value pairs, as the export wrote them."""

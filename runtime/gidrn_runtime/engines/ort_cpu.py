@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+from gidrn_runtime import plans
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
 
@@ -46,6 +47,11 @@ class OrtCpu(Engine):
 
     def __init__(self, model: Path, threads: int | None = None) -> None:
         ort = self._import()
+        if plans.is_plan(model):
+            raise ModelError(
+                f"{self.name} opens ONNX files; {model} is a TensorRT plan: engine='tensorrt' or "
+                "'tensorrt-rtx' opens it, whichever built it"
+            )
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = FATAL
