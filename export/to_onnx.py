@@ -20,18 +20,28 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import fp16, golden_frames, precision, proof
+from export import fp16, golden_frames, group_forms, precision, proof
 from export.exaggeration import exaggerate, has_attention
+from export.group_forms import Choice
 from export.proof import Deviation, Dtype
-from export.rewrites import attention, merged_groups, shortcut_scalars, single_shuffle
+from export.rewrites import (
+    attention,
+    channel_attention,
+    merged_groups,
+    shortcut_scalars,
+    single_shuffle,
+)
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
 from gidrn import checkpoints, command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
 from gidrn.resize import downscale
-from gidrn_runtime import Upscaler, WrongOutputError
+from gidrn_runtime import EngineUnavailable, Upscaler, WrongOutputError, engines
 from gidrn_runtime.golden import Golden
+
+TUNE_HW = (80, 120)
+"""The size at which forms are timed where the file leaves it free: a B100 image at x4."""
 
 TORCH_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -59,6 +69,8 @@ class Labels:
     """Of the float tensors at its ends."""
     merged_groups: int | None = 1
     """How many groups of each grouped convolution are one in the file; None for all."""
+    groups_choice: Choice | None = None
+    """Why, where time on an engine decided."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +230,8 @@ def label(
     }
     if plan is not None:
         values["precision_plan"] = plan.as_json()
+    if labels.groups_choice is not None:
+        values["groups_choice"] = labels.groups_choice.to_text()
     if golden is not None:
         values["golden"] = golden.to_text()
     del model.metadata_props[:]
@@ -273,6 +287,48 @@ def export(
         found = _prove(network, temporary, labels, on, "proof")
         _check_golden(temporary)
     return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
+
+
+def choose_groups(
+    network: nn.Module,
+    labels: Labels,
+    engine: str,
+    *,
+    how: Attention = "curve",
+    opset: int = 18,
+    size_hw: tuple[int, int] | None = None,
+) -> tuple[Choice, dict[str, list[float]]]:
+    """The form of the grouped convolutions that is the fastest on an engine.
+
+    It is timed at `size_hw`, or at TUNE_HW where that is free. In FP16 the forms that are timed
+    have those parts in FP32 that always are. Returns the choice and every run's milliseconds.
+
+    Raises:
+        RefusedError: the network has no grouped convolutions.
+        ValueError: there is no such engine.
+        EngineUnavailable: it is not here.
+    """
+    on = proof.small(proof.cases(proof.read_photos(), labels.scale, size_hw=size_hw))[:1]
+    form = _Form(how, opset, size_hw)
+
+    def write(merged: str, path: Path) -> None:
+        factor = parse_groups(merged)
+        changed, curve = rewritten(network, how, on, factor)
+        if labels.dtype == "fp16":
+            channel_attention.apply(changed)
+            half = fp16.typed(changed, fp16.always_fp32(changed))
+            changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
+        _write(changed, curve, path, labels, form)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return group_forms.choose(
+            write,
+            group_forms.forms_of(network),
+            Path(folder),
+            engine=engine,
+            dtype=labels.dtype,
+            size_hw=size_hw or TUNE_HW,
+        )
 
 
 @dataclass(frozen=True)
@@ -345,6 +401,8 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
         + (f", uint8 frames in {labels.frames} order" if labels.frames else "")
         + (f", {labels.merged_groups or 'all'} groups as one" if labels.merged_groups != 1 else "")
     ]
+    if labels.groups_choice is not None:
+        lines.append(labels.groups_choice.in_words())
     if result.curve is not None:
         lines.append(
             f"attention curve: {result.curve.knots} knots, interpolation error at most "
@@ -415,6 +473,7 @@ def main(
     io: Dtype = "fp32",
     frames: Color | None = None,
     merge_groups: str = "1",
+    tune_for: str | None = None,
     random_init: bool = False,
     photos: Path | None = None,
 ) -> int:
@@ -435,7 +494,9 @@ def main(
         frames: Take and give uint8 frames, height x width x channel, in this channel order; without
             it, float RGB tensors in [0, 1], channel x height x width.
         merge_groups: Write so many groups of each grouped convolution as one, with zeros between
-            (a number, or all): the same function, faster on some devices.
+            (a number, or all): the same function, faster on some devices. "auto" times the forms
+            on --tune-for, at --size or 80x120, and takes the fastest.
+        tune_for: The engine that --merge-groups auto is for, such as ort-cpu; it must be here.
         random_init: Make weights up, for timing alone; the file says so in its metadata.
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
@@ -443,9 +504,21 @@ def main(
     network, labels = open_network(model, scale, weights, random_init)
     if frames is not None and io != "fp32":
         raise ValueError("--frames makes the file's ends uint8: leave out --io")
-    labels = dataclasses.replace(
-        labels, frames=frames, dtype=dtype, io=io, merged_groups=parse_groups(merge_groups)
-    )
+    if (merge_groups == "auto") != (tune_for is not None):
+        known = ", ".join(engines.ENGINES)
+        raise ValueError(f"--merge-groups auto and --tune-for ENGINE ({known}) go together")
+    labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io)
+    size_hw = None if size is None else parse_size(size)
+    if tune_for is None:
+        labels = dataclasses.replace(labels, merged_groups=parse_groups(merge_groups))
+    else:
+        try:
+            choice, _ = choose_groups(
+                network, labels, tune_for, how=attention, opset=opset, size_hw=size_hw
+            )
+        except EngineUnavailable as error:
+            raise ValueError(str(error)) from error
+        labels = dataclasses.replace(labels, merged_groups=choice.factor, groups_choice=choice)
     marks = [dtype if dtype != "fp32" else None, frames]
     path = out or Path("_".join([model, f"x{scale}", *(m for m in marks if m)]) + ".onnx")
     result = export(
@@ -454,7 +527,7 @@ def main(
         labels,
         how=attention,
         opset=opset,
-        size_hw=None if size is None else parse_size(size),
+        size_hw=size_hw,
         photos=None if photos is None else proof.read_photos(photos),
     )
     print(report(result, labels, attention))

@@ -14,6 +14,7 @@ from benchmarks import (
     export_comparison,
     exported_models,
     fp16_quality,
+    group_forms,
     memory,
     picture,
     quality,
@@ -54,6 +55,22 @@ def test_both_exports_are_compared_in_one_run(
         assert entry.values["levels_from_torch"] < 0.05
         assert entry.what.weights.startswith("random")
     assert "torch.onnx.export" in capsys.readouterr().out
+
+
+def test_forms_of_the_groups_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "forms.json"
+    group_forms.main(scale=2, sizes="10x14,12x9", out=out)
+    found = records.read_records(out)
+    forms = [(entry.what.size_hw, entry.values["merged_groups"]) for entry in found]
+    assert forms == [(size, form) for size in ((10, 14), (12, 9)) for form in ("1", "all")]
+    for entry in found:
+        assert entry.what.engine == "ort-cpu"
+        assert entry.how.samples == len(entry.figure("end_to_end_ms").samples)
+    assert sum(bool(entry.values["chosen"]) for entry in found) == 2
+    assert [entry.values["time_over_plain"] for entry in found[::2]] == [1, 1]
+    assert "| 10x14" in capsys.readouterr().out
 
 
 def test_both_attentions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
