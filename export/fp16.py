@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from export.rewrites.attention import CurveAttention, ExactAttention
-from export.rewrites.channel_attention import Contrast, Mean
+from export.rewrites.channel_attention import Contrast, Deviation, Mean
 from export.rewrites.pyramid_pooling import PyramidPooling
 
 Accumulation = Literal["fp32", "fp16"]
@@ -37,7 +37,7 @@ ALWAYS_FP32 = {
 
 PART_KINDS = (
     *(nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.PixelShuffle),
-    *(Contrast, Mean, *ALWAYS_FP32),
+    *(Contrast, Deviation, Mean, *ALWAYS_FP32),
 )
 
 PRODUCTS_A_STEP = 16

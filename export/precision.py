@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,14 +164,37 @@ def make_plan(
             fp32[order.pop(0)] = "one of those that lose most"
             found = _distances(rewritten, fp32, samples, scale)
     parts = fp16.parts(rewritten)
-    convolutions = [path for path, part in parts.items() if isinstance(part, nn.Conv2d)]
-    kept = sum(path in fp32 for path in convolutions)
-    if kept == len(convolutions):
+    calls = _convolutions(rewritten, samples[0].low)
+    kept = sum(count for path, count in calls.items() if path in fp32)
+    if kept == sum(calls.values()):
         raise RefusedError(
             f"no convolution can be FP16 within {BUDGET_LEVELS} levels and {BUDGET_DB} dB of FP32"
         )
-    counts: dict[proof.Dtype, int] = {"fp16": len(convolutions) - kept, "fp32": kept}
+    counts: dict[proof.Dtype, int] = {"fp16": sum(calls.values()) - kept, "fp32": kept}
     return Plan(fp32, len(parts), counts, found)
+
+
+def _convolutions(network: nn.Module, image: Tensor) -> dict[str, int]:
+    """How often each convolution runs: not at all, or several times where it is shared."""
+    calls: dict[str, int] = {}
+
+    def hook_of(path: str) -> Callable[..., None]:
+        def count(*_: object) -> None:
+            calls[path] = calls.get(path, 0) + 1
+
+        return count
+
+    hooks = [
+        part.register_forward_hook(hook_of(path))
+        for path, part in fp16.parts(network).items()
+        if isinstance(part, nn.Conv2d)
+    ]
+    try:
+        network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
 
 
 @dataclass(frozen=True, eq=False)

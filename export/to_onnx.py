@@ -480,7 +480,8 @@ def main(
     """Export a network to ONNX and prove the file against PyTorch.
 
     Args:
-        model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, edsr or rcan.
+        model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, imdn_jdsr, pan, latticenet, carn, carn_m,
+            edsr or rcan.
         scale: 2, 3 or 4.
         weights: A .safetensors or .pth file; without it, the weights that ship.
         out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gidrn import official
 from gidrn.files import replacing
 
 TRAINING_FORMAT = "gidrn-checkpoint/1"
@@ -44,7 +45,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors, .pth or .pt file, on the CPU.
 
-    Of a checkpoint of `gidrn.train` these are the averaged weights. Raises FileNotFoundError, and
+    Of a checkpoint of `gidrn.train` these are the averaged weights; dicts that other tools wrap
+    around a state dict are opened. Raises FileNotFoundError, and
     ValueError for a file that is empty, cut short, of another kind, or a pickle that wants to run
     code.
     """
@@ -63,6 +65,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     loaded = load_pickle(path, "cpu")
     if isinstance(loaded, dict) and loaded.get("format") == TRAINING_FORMAT:
         loaded = loaded["average"]
+    loaded = official.unwrap(loaded)
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise ValueError(f"{path} is not a state dict (names to tensors): it is {type(loaded)}")
     return loaded

@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from gidrn import checkpoints
+from gidrn import checkpoints, official
+from gidrn.networks.carn import CARN, CARNConfig
 from gidrn.networks.edsr import EDSR, EDSRConfig
 from gidrn.networks.gidrn import GIDRN, GIDRNConfig
 from gidrn.networks.imdn import IMDN, IMDNConfig
+from gidrn.networks.latticenet import LatticeNet, LatticeNetConfig
+from gidrn.networks.pan import PAN, PANConfig
 from gidrn.networks.rcan import RCAN, RCANConfig
 from gidrn.networks.rfdn import RFDN, RFDNConfig
 
@@ -47,6 +50,13 @@ NETWORKS: dict[str, Network] = {
     "rfdn": Network(RFDN, RFDNConfig(channels=48), "global", "the paper, Table 1, row 1"),
     "rfdn_l": Network(RFDN, RFDNConfig(channels=52), "global", "the paper, Table 4"),
     "imdn": Network(IMDN, IMDNConfig(), "global", "Hui et al., ACM MM 2019"),
+    "imdn_jdsr": Network(IMDN, IMDNConfig(), "global", "the paper, Table 4"),
+    "pan": Network(PAN, PANConfig(), 36, "Zhao et al., ECCV Workshops 2020"),
+    "latticenet": Network(LatticeNet, LatticeNetConfig(), "global", "Luo et al., ECCV 2020"),
+    "carn": Network(CARN, CARNConfig(), 21, "Ahn et al., ECCV 2018"),
+    "carn_m": Network(
+        CARN, CARNConfig(groups=4, shared=True), 21, "Ahn et al., ECCV 2018, Sec. 3.3"
+    ),
     "edsr": Network(EDSR, EDSRConfig(), 68, "Lim et al., CVPR Workshops 2017"),
     "rcan": Network(RCAN, RCANConfig(), "global", "Zhang et al., ECCV 2018"),
 }
@@ -141,12 +151,14 @@ def load(
 ) -> nn.Module:
     """Build a network and give it weights: the shipped ones, or those of a file; in eval mode.
 
+    The file is one of ours, or one of the authors' (`gidrn.official` knows their names).
     Raises ValueError where nothing ships for `name` and `scale` or the file does not fit, and
     FileNotFoundError where there is none. Made-up weights are never put in their place.
     """
     module = create(name, scale, config=config)
     path = shipped_weights(name, scale) if weights is None else Path(weights)
-    checkpoints.fill(module, checkpoints.read_weights(path), source=str(path))
+    found = official.to_our_names(name, checkpoints.read_weights(path), module.state_dict())
+    checkpoints.fill(module, found, source=str(path))
     return module.eval()
 
 

@@ -24,7 +24,7 @@ def contrast(x: Tensor) -> Tensor:
     return variance.clamp_min(VARIANCE_FLOOR).sqrt() + mean
 
 
-def _squeeze_and_excite(channels: int, reduction: int) -> nn.Sequential:
+def squeeze_and_excite(channels: int, reduction: int) -> nn.Sequential:
     """1x1 down, ReLU, 1x1 up, sigmoid: (N, C, 1, 1) -> weights (N, C, 1, 1) in (0, 1)."""
     return nn.Sequential(
         nn.Conv2d(channels, channels // reduction, kernel_size=1),
@@ -39,7 +39,7 @@ class ContrastAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        self.weigh = _squeeze_and_excite(channels, reduction)
+        self.weigh = squeeze_and_excite(channels, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.weigh(contrast(x))  # (N, C, H, W) -> (N, C, 1, 1)
@@ -51,7 +51,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
-        self.weigh = _squeeze_and_excite(channels, reduction)
+        self.weigh = squeeze_and_excite(channels, reduction)
 
     def forward(self, x: Tensor) -> Tensor:
         weights: Tensor = self.weigh(torch.mean(x, dim=(2, 3), keepdim=True))

@@ -24,9 +24,12 @@ from export.rewrites.frames import Color, FramesNetwork
 from export.to_onnx import Labels
 from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
+from gidrn.networks.carn import CARNConfig
 from gidrn.networks.edsr import EDSRConfig
 from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.networks.imdn import IMDNConfig
+from gidrn.networks.latticenet import LatticeNetConfig
+from gidrn.networks.pan import PANConfig
 from gidrn.networks.rcan import RCANConfig
 from gidrn.networks.rfdn import RFDNConfig
 from gidrn_runtime import Upscaler
@@ -319,6 +322,10 @@ RIVALS: dict[str, object] = {
     "idrn": dataclasses.replace(TINY, group_width=None),
     "rfdn": RFDNConfig(channels=16, blocks=2),
     "imdn": IMDNConfig(blocks=2),
+    "pan": PANConfig(channels=16, up_channels=8, blocks=2),
+    "carn": CARNConfig(channels=16),
+    "carn_m": CARNConfig(channels=16, groups=4, shared=True),
+    "latticenet": LatticeNetConfig(channels=16, inner_channels=8, blocks=2),
     "edsr": EDSRConfig(channels=16, blocks=2),
     "rcan": RCANConfig(channels=16, groups=2, blocks=2, attention_reduction=4),
 }
