@@ -75,6 +75,7 @@ class TensorRT(Engine):
             self._cuda = cuda_memory.Cuda()
             stack.callback(self._cuda.close)
             self._cuda.use()
+            stack.callback(self._drop)  # before the context goes
             self._logger = api.logger(self._messages)  # must outlive what is made with it
             self._runtime: Any = api.module.Runtime(self._logger)
             self._engine: Any = self._runtime.deserialize_cuda_engine(data)
@@ -198,8 +199,10 @@ class TensorRT(Engine):
         self._cuda.use()
         while self._lanes:
             self._discard(self._lanes[0])
-        self._engine = self._runtime = None
         self._stack.close()
+
+    def _drop(self) -> None:
+        self._engine = self._runtime = None
 
     def describe(self) -> dict[str, object]:
         with self._turn:
