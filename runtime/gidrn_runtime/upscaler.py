@@ -162,9 +162,9 @@ class Upscaler:
     def batch(self, frames: Sequence[Frame] | npt.NDArray[np.uint8]) -> list[Frame]:
         """Enlarge several frames: a sequence of uint8 (H, W, 3), or one array (N, H, W, 3).
 
-        Frames of one size go through the engine in one run, which takes N times the memory of one;
-        frames of different sizes are run one after the other. The order is kept; no frames give an
-        empty list.
+        Frames of one size go through the engine in one run, which takes N times the memory of one,
+        or in as few as the model's greatest batch allows; frames of different sizes are run one
+        after the other. The order is kept; no frames give an empty list.
 
         Raises:
             ValueError, FrameTooLargeError, EngineError, RuntimeError: as for one frame.
@@ -172,7 +172,7 @@ class Upscaler:
         for frame in frames:
             check_frame(frame)
         one_size = len({frame.shape for frame in frames}) == 1
-        if one_size and len(frames) >= self._info.least[0]:
+        if one_size:
             return list(self._enlarge(np.asarray(frames)))
         return [self._enlarge(frame[None])[0] for frame in frames]
 

@@ -131,8 +131,9 @@ class TensorRT(Engine):
         return TensorSpec(name, DTYPES.get(dtype, dtype), shape, least, most)
 
     def _told(self) -> str:
-        """The library's last errors in one line."""
-        told = [" ".join(text.split()) for text in self._messages.errors[-3:]]
+        """The library's last errors in one line; the ones before are forgotten."""
+        del self._messages.errors[:-3], self._messages.warnings[:]
+        told = [" ".join(text.split()) for text in self._messages.errors]
         return "; ".join(told) or "it gave no reason"
 
     def run(self, tensor: Array) -> Array:
