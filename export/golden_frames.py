@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,12 @@ def make(
     size_hw: tuple[int, int] | None = None,
 ) -> Golden:
     """What `network`, in FP32, makes of a patch; of the patch repeated to `size_hw`, if given."""
-    low = Golden(patch(photo, scale), size_hw or PATCH_HW, np.zeros((1, 1, 3), np.uint8)).low
-    high = evaluation.upscale(network, low)
-    height, width = (side * scale for side in PATCH_HW)
-    return Golden(patch(photo, scale), low.shape[:2], high[:height, :width].copy())
+    return _of(
+        patch(photo, scale),
+        size_hw or PATCH_HW,
+        scale,
+        lambda low: evaluation.upscale(network, low),
+    )
 
 
 def at_size(model: Path, golden: Golden, size_hw: tuple[int, int]) -> Golden:
@@ -55,10 +58,19 @@ def at_size(model: Path, golden: Golden, size_hw: tuple[int, int]) -> Golden:
     Raises:
         FrameTooLargeError: not enough memory for a frame of this size.
     """
-    low = Golden(golden.patch, size_hw, np.zeros((1, 1, 3), np.uint8)).low
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
         with Upscaler(model, engine="ort-cpu", color="rgb") as upscale:
-            high = upscale(low)
-    height, width = (side * upscale.scale for side in golden.patch.shape[:2])
-    return Golden(golden.patch, size_hw, np.ascontiguousarray(high[:height, :width]))
+            return _of(golden.patch, size_hw, upscale.scale, upscale)
+
+
+def _of(
+    made: NDArray[np.uint8],
+    size_hw: tuple[int, int],
+    scale: int,
+    enlarge: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> Golden:
+    """A patch, repeated to `size_hw`, and the corner of what `enlarge` makes of that."""
+    low = Golden(made, size_hw, np.zeros((1, 1, 3), np.uint8)).low
+    height, width = (side * scale for side in made.shape[:2])
+    return Golden(made, size_hw, np.ascontiguousarray(enlarge(low)[:height, :width]))

@@ -26,7 +26,6 @@ from export.group_forms import Choice
 from export.proof import Deviation, Dtype
 from export.rewrites import (
     attention,
-    channel_attention,
     merged_groups,
     shortcut_scalars,
     single_shuffle,
@@ -261,7 +260,8 @@ def export(
     """
     if opset not in OPSETS:
         raise ValueError(f"opset is 17 or 18, not {opset}")
-    every = proof.cases(photos or proof.read_photos(), labels.scale, size_hw=size_hw)
+    ours = proof.read_photos()
+    every = proof.cases(photos or ours, labels.scale, size_hw=size_hw)
     on, left_out = proof.affordable(network, every)
     network = network.eval()
     form = _Form(how, opset, size_hw)
@@ -271,7 +271,7 @@ def export(
         if has_attention(network):
             images = [case.image for case in proof.small(on)]
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
-            images.append(to_tensor(downscale(proof.read_photos()[0], labels.scale)))
+            images.append(to_tensor(downscale(ours[0], labels.scale)))
             loud = exaggerate(network, images)
             changed, curve = rewritten(loud, how, on, labels.merged_groups)
             plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
@@ -279,10 +279,9 @@ def export(
             exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on, labels.merged_groups)
         if labels.dtype == "fp16":
-            measured = photos or proof.read_photos()
-            half, plan = precision.to_fp16(changed, labels.scale, measured, proof.small(on))
+            half, plan = precision.to_fp16(changed, labels.scale, photos or ours, proof.small(on))
             changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
-        golden = golden_frames.make(network, proof.read_photos()[0], labels.scale, size_hw)
+        golden = golden_frames.make(network, ours[0], labels.scale, size_hw)
         nodes = _write(changed, curve, temporary, labels, form, plan, golden)
         found = _prove(network, temporary, labels, on, "proof")
         _check_golden(temporary)
@@ -315,9 +314,7 @@ def choose_groups(
         factor = parse_groups(merged)
         changed, curve = rewritten(network, how, on, factor)
         if labels.dtype == "fp16":
-            channel_attention.apply(changed)
-            half = fp16.typed(changed, fp16.always_fp32(changed))
-            changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
+            changed = fp16.Ends(precision.typed_by_rule(changed), TORCH_DTYPES[labels.io])
         _write(changed, curve, path, labels, form)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -46,9 +46,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Named tensors of a .safetensors, .pth or .pt file, on the CPU.
 
     Of a checkpoint of `gidrn.train` these are the averaged weights; dicts that other tools wrap
-    around a state dict are opened. Raises FileNotFoundError, and
-    ValueError for a file that is empty, cut short, of another kind, or a pickle that wants to run
-    code.
+    around a state dict are opened. Raises FileNotFoundError, and ValueError for a file that is
+    empty, cut short, of another kind, or a pickle that wants to run code.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")

@@ -37,7 +37,8 @@ class Cuda:
 
     def __init__(self, index: int = 0) -> None:
         """Raises EngineUnavailable where there are no bindings, EngineError where it fails."""
-        self._driver = import_driver()
+        self.driver = import_driver()
+        """The module `cuda.bindings.driver`."""
         self.call("cuInit", 0)
         self._device = self.call("cuDeviceGet", index)
         self._context: Any = self.call("cuDevicePrimaryCtxRetain", self._device)
@@ -49,8 +50,8 @@ class Cuda:
             FrameTooLargeError: the GPU, or the page-locked memory, has not enough room.
             EngineError: it failed otherwise; the message names the function and the driver's error.
         """
-        status, *results = getattr(self._driver, name)(*arguments)
-        errors = self._driver.CUresult
+        status, *results = getattr(self.driver, name)(*arguments)
+        errors = self.driver.CUresult
         if status == errors.CUDA_ERROR_OUT_OF_MEMORY:
             raise FrameTooLargeError(f"the GPU has too little memory: {name}")
         if status != errors.CUDA_SUCCESS:
@@ -100,7 +101,7 @@ def device_memory(cuda: Cuda, stack: ExitStack, nbytes: int) -> Any:
 
 def make_stream(cuda: Cuda, stack: ExitStack) -> Any:
     """A stream that waits for no other; `stack` destroys it."""
-    flags = import_driver().CUstream_flags.CU_STREAM_NON_BLOCKING
+    flags = cuda.driver.CUstream_flags.CU_STREAM_NON_BLOCKING
     stream = cuda.call("cuStreamCreate", int(flags))
     stack.callback(cuda.call, "cuStreamDestroy", stream)
     return stream
@@ -112,7 +113,7 @@ def capture(cuda: Cuda, stack: ExitStack, stream: Any, work: Callable[[], None])
     Raises what `work` raises, and EngineError where it cannot be captured; the stream is then as
     before.
     """
-    mode = import_driver().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+    mode = cuda.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     cuda.call("cuStreamBeginCapture", stream, mode)
     try:
         work()

@@ -23,10 +23,9 @@ import torch
 from torch import nn
 
 import gidrn
-from export import fp16, layer_types, proof, to_onnx, to_tensorrt
+from export import fp16, layer_types, precision, proof, to_onnx, to_tensorrt
 from export.profiles import parse_profile
 from export.proof import Dtype
-from export.rewrites import channel_attention
 from export.rewrites.frames import Color
 from export.to_onnx import Labels
 from export.to_tensorrt import BuildError, Request
@@ -70,9 +69,7 @@ def write(
     cases = proof.small(proof.cases(proof.read_photos(), scale))[:1]
     changed, curve = to_onnx.rewritten(network, "curve", cases)
     if dtype == "fp16":
-        channel_attention.apply(changed)
-        typed = fp16.typed(changed, fp16.always_fp32(changed))
-        changed = fp16.Ends(typed, torch.float32)
+        changed = fp16.Ends(precision.typed_by_rule(changed), torch.float32)
     model = to_onnx.to_model(changed, scale, size_hw=size_hw, frames=frames)
     labels = Labels("gidrn", scale, "random", "", "global", frames=frames, dtype=dtype)
     to_onnx.label(model, labels, "curve", curve)

@@ -68,7 +68,6 @@ class TensorRT(Engine):
 
         self._api, self._gpu = api, device
         self._messages = Messages()
-        self._stack = ExitStack()
         self._lanes: list[_Lane] = []
         self._turn = threading.Condition()
         with ExitStack() as stack:
@@ -85,14 +84,10 @@ class TensorRT(Engine):
                     f"{self._told()}; build it again with export/to_tensorrt.py"
                 )
             self.metadata = dict(facts["metadata"])
-            tensors = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            inputs = api.module.TensorIOMode.INPUT
-            specs = {
-                name: (self._engine.get_tensor_mode(name) == inputs, self._spec(name))
-                for name in tensors
-            }
-            self.inputs = tuple(spec for is_input, spec in specs.values() if is_input)
-            self.outputs = tuple(spec for is_input, spec in specs.values() if not is_input)
+            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+            inputs = [name for name in names if self._is_input(name)]
+            self.inputs = tuple(map(self._spec, inputs))
+            self.outputs = tuple(self._spec(name) for name in names if name not in inputs)
             self._stack = stack.pop_all()
 
     def _check_key(self, plan: Path, key: dict[str, Any], api: Api, device: Device) -> None:
@@ -118,14 +113,17 @@ class TensorRT(Engine):
             other = "an unknown GPU" if gpu is None else gpu["name"]
             raise ModelError(f"{plan} was built on {other}, and {device.name} is here; {again}")
 
+    def _is_input(self, name: str) -> bool:
+        mode = self._engine.get_tensor_mode(name)
+        return bool(mode == self._api.module.TensorIOMode.INPUT)
+
     def _spec(self, name: str) -> TensorSpec:
         shape = tuple(
             None if side < 0 else int(side) for side in self._engine.get_tensor_shape(name)
         )
         dtype = self._engine.get_tensor_dtype(name).name
         least = most = None
-        is_input = self._engine.get_tensor_mode(name) == self._api.module.TensorIOMode.INPUT
-        if is_input and None in shape:
+        if self._is_input(name) and None in shape:
             sizes = self._engine.get_tensor_profile_shape(name, 0)
             least, most = tuple(map(int, sizes[0])), tuple(map(int, sizes[2]))
         return TensorSpec(name, DTYPES.get(dtype, dtype), shape, least, most)
