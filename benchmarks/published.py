@@ -21,17 +21,29 @@ METHODS: dict[str, str] = {
     "idrn": "IDRN",
     "rfdn": "RFDN",
     "rfdn_l": "RFDN-L",
+    "rfdn_aim": "RFDN (AIM 2020)",
     "imdn": "IMDN",
     "imdn_jdsr": "IMDN-JDSR",
     "pan": "PAN",
     "latticenet": "LatticeNet",
+    "smsr": "SMSR",
     "carn": "CARN",
     "carn_m": "CARN-M",
     "edsr": "EDSR",
     "rcan": "RCAN",
+    "srmdnf": "SRMDNF",
+    "idn": "IDN",
+    "memnet": "MemNet",
+    "drrn": "DRRN",
+    "drcn": "DRCN",
+    "lapsrn": "LapSRN",
+    "vdsr": "VDSR",
+    "fsrcnn": "FSRCNN",
+    "srcnn": "SRCNN",
     "bicubic": "Bicubic",
 }
-"""Our names, and the paper's for the same methods."""
+"""Our names, and the paper's for the same methods; CARN-M, RFDN of AIM 2020, VDSR and FSRCNN are in
+none of its tables."""
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{path} is no whole safetensors file: {error}") from error
     if path.suffix not in {".pth", ".pt"}:
-        raise ValueError(f"weights are .safetensors, .pth or .pt files, not {path.name}")
+        raise ValueError(f"weights are .safetensors, .pth or .pt files here, not {path.name}")
     loaded = load_pickle(path, "cpu")
     if isinstance(loaded, dict) and loaded.get("format") == TRAINING_FORMAT:
         loaded = loaded["average"]
@@ -87,20 +87,25 @@ def load_pickle(path: Path, device: str) -> object:
         raise ValueError(f"{path} is no whole PyTorch checkpoint: {cause}") from error
 
 
+def faults(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `weights` from fitting `network`: missing, unknown, of another shape."""
+    wanted = network.state_dict()
+    found = [f"missing {name}" for name in wanted if name not in weights]
+    found += [f"unknown {name}" for name in weights if name not in wanted]
+    found += [
+        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    return found
+
+
 def fill(network: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> None:
     """Load `weights` into `network`; every name and shape must match.
 
     Raises ValueError that lists what is missing, unknown or of another shape, and says `source`.
     """
-    wanted = network.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in weights]
-    faults += [f"unknown {name}" for name in weights if name not in wanted]
-    faults += [
-        f"{name} is {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in weights and weights[name].shape != tensor.shape
-    ]
-    if faults:
-        shown = "; ".join(faults[:8]) + (f"; and {len(faults) - 8} more" * (len(faults) > 8))
+    if found := faults(network, weights):
+        shown = "; ".join(found[:8]) + (f"; and {len(found) - 8} more" * (len(found) > 8))
         raise ValueError(f"{source} does not fit this network: {shown}")
     network.load_state_dict(weights)

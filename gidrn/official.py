@@ -1,9 +1,11 @@
 """The names that the networks' authors gave to their weights, and ours for the same tensors.
 
-Read from the authors' code: IMDN (Zheng222/IMDN), PAN (zhaohengyuan1/PAN), CARN and CARN-M
-(nmhkahn/CARN-pytorch), LatticeNet (ymff0592/super-resolution), EDSR (sanghyun-son/EDSR-PyTorch) and
-RCAN (yulunzhang/RCAN). A file may wrap its tensors in a dict, or prefix their names as DataParallel
-does; counters of training steps are dropped. Shapes and completeness are checked by
+Read from the authors' code: IMDN (Zheng222/IMDN), RFDN of AIM 2020 (njulj/RFDN), PAN
+(zhaohengyuan1/PAN), CARN and CARN-M (nmhkahn/CARN-pytorch), LatticeNet (ymff0592/super-resolution),
+SMSR (LongguangWang/SMSR), EDSR (sanghyun-son/EDSR-PyTorch) and RCAN (yulunzhang/RCAN); and from the
+best known PyTorch editions of SRMDNF (cszn/KAIR) and VDSR (twtygqyy/pytorch-vdsr), whose authors
+used MATLAB (see `gidrn.matlab`). A file may wrap its tensors in a dict, or prefix their names as
+DataParallel does; counters of training steps are dropped. Shapes and completeness are checked by
 `gidrn.checkpoints.fill`.
 """
 
@@ -16,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-"""A pattern for a whole name without ``.weight`` or ``.bias``, and what it becomes."""
+"""A pattern for a name, whole but for ``.weight`` or ``.bias``, and what it becomes."""
 
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which tools keep a state dict, averaged weights first."""
@@ -82,6 +84,41 @@ RULES: dict[str, list[Rule]] = {
         (r"att([12])\.conv", _at("upsample.{}.attention.weigh", -1)),
         (r"HRconv([12])", _at("upsample.{}.refine", -1)),
         ("conv_last", "reconstruct"),
+    ],
+    "rfdn_aim": [
+        ("fea_conv", "shallow"),
+        (r"B(\d+)\.c([123])_d", _at("deep.body.blocks.{}.steps.{}.distil", -1, -1)),
+        (r"B(\d+)\.c([123])_r", _at("deep.body.blocks.{}.steps.{}.refine", -1, -1)),
+        (r"B(\d+)\.c4", _at("deep.body.blocks.{}.last.0", -1)),
+        (r"B(\d+)\.c5", _at("deep.body.blocks.{}.fuse", -1)),
+        *(
+            (rf"B(\d+)\.esa\.{theirs}", _at(f"deep.body.blocks.{{}}.attention.{ours}", -1))
+            for theirs, ours in (
+                *(("conv1", "enter"), ("conv_f", "skip"), ("conv2", "shrink")),
+                *(("conv_max", "body.0"), ("conv3", "body.2"), ("conv3_", "body.4")),
+                ("conv4", "leave"),
+            )
+        ),
+        (r"c\.0", "deep.body.fuse.0"),
+        ("LR_conv", "deep.smooth"),
+        (r"upsampler\.0", "fine.conv"),
+    ],
+    "smsr": [
+        *_MEANS,
+        (r"head\.([02])", _at("shallow.{}", 0)),
+        (r"body\.(\d+)\.spa_mask\.([035])", _at("blocks.{}.spatial_mask.body.{}", 0, 0)),
+        (r"body\.(\d+)\.body\.ch_mask", _at("blocks.{}.channel_logits", 0)),
+        (r"body\.(\d+)\.body\.body\.(\d+)", _at("blocks.{}.body.{}", 0, 0)),
+        (r"body\.(\d+)\.body\.collect", _at("blocks.{}.fuse", 0)),
+        (r"body\.(\d+)\.ca\.conv_du\.([02])", _at("blocks.{}.attention.weigh.{}", 0, 0)),
+        (r"collect\.([02])", _at("fuse.{}", 0)),
+        (r"tail\.0", "upsample.conv"),
+    ],
+    "srmdnf": [("22", "reconstruct"), (r"(\d+)", _at("deep.{}", 0))],
+    "vdsr": [
+        ("input", "deep.0"),
+        (r"residual_layer\.(\d+)\.conv", lambda match: f"deep.{2 * int(match[1]) + 2}"),
+        ("output", "deep.38"),
     ],
     "carn": _CARN,
     "carn_m": _CARN,
@@ -180,6 +217,8 @@ def to_our_names(
     open_ended: dict[str, Tensor] = {}
     for name, tensor in found.items():
         layer, dot, kind = name.rpartition(".")
+        if kind not in ("weight", "bias"):
+            layer, dot, kind = name, "", ""
         new = _rename(layer, RULES.get(network, [])) + dot + kind
         (open_ended if "*" in new else renamed)[new] = tensor
     for name, tensor in open_ended.items():

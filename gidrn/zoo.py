@@ -12,17 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
-from gidrn import checkpoints, official
+from gidrn import checkpoints, matlab, official
+from gidrn.networks.bicubic import Bicubic, BicubicConfig
 from gidrn.networks.carn import CARN, CARNConfig
+from gidrn.networks.drcn import DRCN, DRCNConfig
+from gidrn.networks.drrn import DRRN, DRRNConfig
 from gidrn.networks.edsr import EDSR, EDSRConfig
+from gidrn.networks.fsrcnn import FSRCNN, FSRCNNConfig
 from gidrn.networks.gidrn import GIDRN, GIDRNConfig
+from gidrn.networks.idn import IDN, IDNConfig
 from gidrn.networks.imdn import IMDN, IMDNConfig
+from gidrn.networks.lapsrn import LapSRN, LapSRNConfig
 from gidrn.networks.latticenet import LatticeNet, LatticeNetConfig
+from gidrn.networks.memnet import MemNet, MemNetConfig
 from gidrn.networks.pan import PAN, PANConfig
 from gidrn.networks.rcan import RCAN, RCANConfig
 from gidrn.networks.rfdn import RFDN, RFDNConfig
+from gidrn.networks.rfdn_aim import LEAST_SIDE, RFDNAIM, RFDNAIMConfig
+from gidrn.networks.smsr import MULTIPLE, SMSR, SMSRConfig
+from gidrn.networks.srcnn import SRCNN, SRCNNConfig
+from gidrn.networks.srmdnf import SRMDNF, SRMDNFConfig
+from gidrn.networks.vdsr import VDSR, VDSRConfig
 
 SCALES = (2, 3, 4)
 """The factors of the paper's tables."""
@@ -42,6 +54,12 @@ class Network:
     """Reach of one output pixel in input pixels, or "global" where it sees the whole image."""
     source: str
     """Where the network comes from."""
+    others: tuple[Any, ...] = ()
+    """Configurations that weight files of this name have, too."""
+    least_side: int = 1
+    """Least height and width that it sees: smaller images are padded inside, and cut behind."""
+    multiple: int = 1
+    """What the height and width that it sees divide by, by the same padding."""
 
 
 NETWORKS: dict[str, Network] = {
@@ -49,16 +67,58 @@ NETWORKS: dict[str, Network] = {
     "idrn": Network(GIDRN, GIDRNConfig(group_width=None), "global", "the paper, Table 6"),
     "rfdn": Network(RFDN, RFDNConfig(channels=48), "global", "the paper, Table 1, row 1"),
     "rfdn_l": Network(RFDN, RFDNConfig(channels=52), "global", "the paper, Table 4"),
+    "rfdn_aim": Network(
+        RFDNAIM,
+        RFDNAIMConfig(),
+        "global",  # ESA stretches its coarse map over the whole image, whatever its size
+        "Liu et al., ECCV Workshops 2020",
+        least_side=LEAST_SIDE,
+    ),
     "imdn": Network(IMDN, IMDNConfig(), "global", "Hui et al., ACM MM 2019"),
     "imdn_jdsr": Network(IMDN, IMDNConfig(), "global", "the paper, Table 4"),
     "pan": Network(PAN, PANConfig(), 36, "Zhao et al., ECCV Workshops 2020"),
     "latticenet": Network(LatticeNet, LatticeNetConfig(), "global", "Luo et al., ECCV 2020"),
-    "carn": Network(CARN, CARNConfig(), 21, "Ahn et al., ECCV 2018"),
+    "smsr": Network(SMSR, SMSRConfig(), "global", "Wang et al., CVPR 2021", multiple=MULTIPLE),
+    "carn": Network(
+        CARN,
+        CARNConfig(),
+        21,
+        "Ahn et al., ECCV 2018",
+        others=(CARNConfig(multi_scale=False),),
+    ),
     "carn_m": Network(
-        CARN, CARNConfig(groups=4, shared=True), 21, "Ahn et al., ECCV 2018, Sec. 3.3"
+        CARN,
+        CARNConfig(groups=4, shared=True),
+        21,
+        "Ahn et al., ECCV 2018, Sec. 3.3",
+        others=(CARNConfig(groups=4, shared=True, multi_scale=False),),
     ),
     "edsr": Network(EDSR, EDSRConfig(), 68, "Lim et al., CVPR Workshops 2017"),
     "rcan": Network(RCAN, RCANConfig(), "global", "Zhang et al., ECCV 2018"),
+    "srmdnf": Network(SRMDNF, SRMDNFConfig(), 12, "Zhang et al., CVPR 2018"),
+    "idn": Network(IDN, IDNConfig(), 30, "Hui et al., CVPR 2018"),
+    "memnet": Network(MemNet, MemNetConfig(), 39, "Tai et al., ICCV 2017"),
+    "drrn": Network(
+        DRRN, DRRNConfig(), 28, "Tai et al., CVPR 2017", others=(DRRNConfig(bias=False),)
+    ),
+    "drcn": Network(
+        DRCN, DRCNConfig(), 12, "Kim et al., CVPR 2016", others=(DRCNConfig(bias=True),)
+    ),
+    "lapsrn": Network(
+        LapSRN,
+        LapSRNConfig(),
+        18,
+        "Lai et al., CVPR 2017",
+        others=(LapSRNConfig(depth=10, up_kernel=3),),
+    ),
+    "vdsr": Network(
+        VDSR, VDSRConfig(), 12, "Kim et al., CVPR 2016", others=(VDSRConfig(bias=False),)
+    ),
+    "fsrcnn": Network(FSRCNN, FSRCNNConfig(), 8, "Dong et al., ECCV 2016"),
+    "srcnn": Network(
+        SRCNN, SRCNNConfig(), 6, "Dong et al., TPAMI 2016", others=(SRCNNConfig(kernels=(9, 5, 5)),)
+    ),
+    "bicubic": Network(Bicubic, BicubicConfig(), 2, "MATLAB's imresize"),
 }
 
 
@@ -151,15 +211,50 @@ def load(
 ) -> nn.Module:
     """Build a network and give it weights: the shipped ones, or those of a file; in eval mode.
 
-    The file is one of ours, or one of the authors' (`gidrn.official` knows their names).
+    The file is one of ours, or one of the authors' (`gidrn.official` and `gidrn.matlab` know their
+    names); without `config`, it may also be of one of the network's other configurations. Bicubic
+    needs none.
     Raises ValueError where nothing ships for `name` and `scale` or the file does not fit, and
     FileNotFoundError where there is none. Made-up weights are never put in their place.
     """
     module = create(name, scale, config=config)
+    if weights is None and not module.state_dict():
+        return module.eval()
     path = shipped_weights(name, scale) if weights is None else Path(weights)
-    found = official.to_our_names(name, checkpoints.read_weights(path), module.state_dict())
+    renamed = _renamed(name, path)
+    found = renamed(module)
+    if config is None and checkpoints.faults(module, found):
+        for other in NETWORKS[name].others:
+            candidate = create(name, scale, config=other)
+            if not checkpoints.faults(candidate, named := renamed(candidate)):
+                module, found = candidate, named
+                break
     checkpoints.fill(module, found, source=str(path))
     return module.eval()
+
+
+def _renamed(name: str, path: Path) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """What a file holds, under the names of a module that is to be filled."""
+    if path.suffix == ".mat":
+        variables = matlab.read(path)
+        return lambda module: matlab.to_our_names(
+            name, variables, module.state_dict(), source=str(path)
+        )
+    loaded = checkpoints.read_weights(path)
+
+    def renamed(module: nn.Module) -> dict[str, Tensor]:
+        found = official.to_our_names(name, loaded, module.state_dict())
+        if name == "srmdnf" and "degradation" not in found:
+            degradation = matlab.degradation_of_bicubic(path)
+            if degradation is None:
+                raise ValueError(
+                    f"{path} says nothing of the blur: put the authors' projection beside it, "
+                    f"{' or '.join(matlab.PROJECTIONS)} (with the matrix P of 15 x 225)"
+                )
+            found["degradation"] = degradation
+        return found
+
+    return renamed
 
 
 def shipped_weights(name: str, scale: int) -> Path:

@@ -102,7 +102,7 @@ class SRB(nn.Module):
 class RFDB(nn.Module):
     """Residual feature distillation block (Sec. 3.2), without a skip around it."""
 
-    def __init__(self, channels: int, attention_reduction: int) -> None:
+    def __init__(self, channels: int, attention: nn.Module) -> None:
         super().__init__()
         self.steps = nn.ModuleList(SRB(channels) for _ in range(3))
         self.last = nn.Sequential(
@@ -110,7 +110,7 @@ class RFDB(nn.Module):
             nn.LeakyReLU(0.05, inplace=True),
         )
         self.fuse = nn.Conv2d(4 * (channels // 2), channels, kernel_size=1)
-        self.attention = ContrastAttention(channels, attention_reduction)
+        self.attention = attention
 
     def forward(self, x: Tensor) -> Tensor:
         kept = []
@@ -201,6 +201,7 @@ class RFDN(nn.Module):
 def _block(config: RFDNConfig) -> nn.Module:
     """One block; a G-IDB brings its own residual where no dense shortcut gives it one."""
     if config.block == "rfdb":
-        return RFDB(config.channels, config.attention_reduction)
+        attention = ContrastAttention(config.channels, config.attention_reduction)
+        return RFDB(config.channels, attention)
     block = GIDB(config.channels, config.groups, config.attention_reduction)
     return block if config.dense_shortcut else PlainResidual(block)

@@ -11,30 +11,65 @@ import torch
 from torch import Tensor, nn
 
 from gidrn import zoo
+from gidrn.networks.bicubic import BicubicConfig
 from gidrn.networks.carn import CARNConfig
+from gidrn.networks.drcn import DRCNConfig
+from gidrn.networks.drrn import DRRNConfig
 from gidrn.networks.edsr import EDSR, EDSRConfig
+from gidrn.networks.fsrcnn import FSRCNNConfig
 from gidrn.networks.gidrn import DenseShortcut, GIDRNConfig
+from gidrn.networks.idn import IDNConfig
 from gidrn.networks.imdn import IMDB, IMDNConfig
+from gidrn.networks.lapsrn import LapSRNConfig
 from gidrn.networks.latticenet import LatticeNetConfig
 from gidrn.networks.mean_shift import DIV2K_MEAN
+from gidrn.networks.memnet import MemNetConfig
 from gidrn.networks.pan import PANConfig
 from gidrn.networks.rcan import RCAN, RCANConfig
 from gidrn.networks.rfdn import RFDN, ConcatFusion, RFDNConfig
+from gidrn.networks.rfdn_aim import RFDNAIMConfig
+from gidrn.networks.smsr import SMSRConfig
+from gidrn.networks.srcnn import SRCNNConfig
+from gidrn.networks.srmdnf import SRMDNFConfig
+from gidrn.networks.vdsr import VDSRConfig
 
 COUNTS = [  # at x2, x3, x4
     ("gidrn", (553_641, 564_516, 579_741)),
     ("idrn", (2_046_633, 2_057_508, 2_072_733)),
     ("rfdn", (534_036, 540_531, 549_624)),
     ("rfdn_l", (625_962, 632_997, 642_846)),
+    ("rfdn_aim", (417_212, 423_977, 433_448)),
     ("imdn", (694_404, 703_059, 715_176)),
     ("imdn_jdsr", (694_404, 703_059, 715_176)),
     ("pan", (261_403, 261_403, 272_419)),
     # Table 4 prints 759 K at x2, where the authors' own network has these 756 K; 765 and 777 agree.
     ("latticenet", (756_196, 764_851, 776_968)),
+    # With 5 x 512 mask logits, which Table 4 leaves out: 985, 993 and 1006 K.
+    ("smsr", (984_770 + 2_560, 993_425 + 2_560, 1_005_542 + 2_560)),
     ("carn", (1_591_963,) * 3),
     ("carn_m", (414_811,) * 3),
     ("edsr", (40_729_627, 43_680_027, 43_089_947)),
     ("rcan", (15_444_667, 15_629_307, 15_592_379)),
+    ("srmdnf", (1_510_540, 1_527_835, 1_552_048)),
+    ("idn", (552_769,) * 3),
+    ("memnet", (678_209,) * 3),
+    ("drrn", (297_601,) * 3),
+    ("drcn", (1_774_080 + 16,) * 3),  # 16 of them weigh the recursions
+    ("lapsrn", (251_473, 502_306, 502_306)),
+    ("vdsr", (665_921,) * 3),
+    ("fsrcnn", (12_809,) * 3),
+    ("srcnn", (8_129,) * 3),
+    ("bicubic", (0,) * 3),
+]
+
+OTHER_COUNTS: list[tuple[str, int, Any, int]] = [  # where published networks differ from Table 4's
+    ("carn", 2, CARNConfig(multi_scale=False), 964_187),
+    ("drrn", 4, DRRNConfig(bias=False), 297_216),
+    ("drcn", 4, DRCNConfig(bias=True), 1_774_080 + 16 + 1_025),  # 1775 K
+    ("lapsrn", 2, LapSRNConfig(depth=10, up_kernel=3), 407_441),  # the authors' files
+    ("lapsrn", 4, LapSRNConfig(depth=10, up_kernel=3), 814_242),
+    ("vdsr", 4, VDSRConfig(bias=False), 664_704),
+    ("srcnn", 4, SRCNNConfig(kernels=(9, 5, 5)), 57_281),  # of the PSNR that Table 4 prints
 ]
 
 TABLE_1 = [  # at x2: what is on, parameters without the shortcut's scalars, scalars
@@ -58,14 +93,26 @@ SMALL: dict[str, Any] = {  # every network of the zoo, made quick
     "idrn": GIDRNConfig(channels=16, group_width=None),
     "rfdn": RFDNConfig(channels=8),
     "rfdn_l": RFDNConfig(channels=12, dual_path=True, dense_shortcut=True, anrb=True),
+    "rfdn_aim": RFDNAIMConfig(channels=8, blocks=2),
     "imdn": IMDNConfig(channels=16, distilled=4),
     "imdn_jdsr": IMDNConfig(channels=16, distilled=4),
     "pan": PANConfig(channels=8, up_channels=4, blocks=2),
     "latticenet": LatticeNetConfig(channels=16, inner_channels=8, blocks=3),
+    "smsr": SMSRConfig(channels=8, modules=2, layers=3, attention_reduction=4),
     "carn": CARNConfig(channels=8),
     "carn_m": CARNConfig(channels=8, groups=4, shared=True),
     "edsr": EDSRConfig(channels=8, blocks=2),
     "rcan": RCANConfig(channels=16, groups=2, blocks=2),
+    "srmdnf": SRMDNFConfig(channels=8, depth=3),
+    "idn": IDNConfig(channels=16, blocks=2),
+    "memnet": MemNetConfig(channels=4, blocks=2, recursions=2),
+    "drrn": DRRNConfig(channels=4, units=3),
+    "drcn": DRCNConfig(channels=4, recursions=3),
+    "lapsrn": LapSRNConfig(channels=4, depth=2),
+    "vdsr": VDSRConfig(channels=4, depth=4),
+    "fsrcnn": FSRCNNConfig(channels=8, shrunk=4, mappings=2),
+    "srcnn": SRCNNConfig(widths=(8, 4)),
+    "bicubic": BicubicConfig(),
 }
 
 
@@ -105,6 +152,15 @@ def test_parameter_count(name: str, scale: int, count: int) -> None:
         assert parameters(zoo.create(name, scale)) == count
 
 
+@pytest.mark.parametrize(("name", "scale", "config", "count"), OTHER_COUNTS)
+def test_parameter_count_of_other_configurations(
+    name: str, scale: int, config: Any, count: int
+) -> None:
+    assert config in zoo.NETWORKS[name].others
+    with torch.device("meta"):
+        assert parameters(zoo.create(name, scale, config=config)) == count
+
+
 def test_every_network_is_counted() -> None:
     assert [name for name, _ in COUNTS] == list(zoo.NETWORKS)
     assert list(SMALL) == list(zoo.NETWORKS)
@@ -121,7 +177,7 @@ def test_gidrn_has_24_scalars() -> None:
     assert scalars(zoo.create("gidrn", 4)) == 24
 
 
-@pytest.mark.parametrize("name", ["edsr", "rcan"])
+@pytest.mark.parametrize("name", ["edsr", "rcan", "smsr"])
 def test_mean_shift_is_24_frozen_parameters(name: str) -> None:
     frozen = [p.numel() for p in small(name, 2).parameters() if not p.requires_grad]
     assert sum(frozen) == 24
@@ -262,6 +318,23 @@ BAD_CONFIGS: list[tuple[type, dict[str, Any], str]] = [
     (EDSRConfig, {"blocks": 0}, "channels and blocks are at least 1"),
     (RCANConfig, {"groups": 0}, "groups and blocks are at least 1"),
     (RCANConfig, {"attention_reduction": 65}, "attention_reduction is between 1"),
+    (RFDNAIMConfig, {"channels": 5}, "channels is an even number of at least 4, not 5"),
+    (RFDNAIMConfig, {"blocks": 0}, "blocks is at least 1"),
+    (SMSRConfig, {"channels": 6}, "channels is a multiple of 4, not 6"),
+    (SMSRConfig, {"layers": 0}, "modules and layers are at least 1"),
+    (SMSRConfig, {"attention_reduction": 65}, "attention_reduction is between 1"),
+    (SRMDNFConfig, {"depth": 1}, "depth at least 2"),
+    (IDNConfig, {"channels": 24}, "channels is a multiple of 16, not 24"),
+    (IDNConfig, {"blocks": 0}, "blocks is at least 1"),
+    (MemNetConfig, {"recursions": 0}, "recursions are at least 1"),
+    (DRRNConfig, {"units": 0}, "units are at least 1"),
+    (DRCNConfig, {"recursions": 0}, "recursions are at least 1"),
+    (LapSRNConfig, {"depth": 0}, "depth are at least 1"),
+    (LapSRNConfig, {"up_kernel": 5}, "up_kernel is 3 or 4, not 5"),
+    (VDSRConfig, {"depth": 1}, "depth at least 2"),
+    (FSRCNNConfig, {"mappings": 0}, "mappings are at least 1"),
+    (SRCNNConfig, {"widths": (64,)}, "widths are two numbers"),
+    (SRCNNConfig, {"kernels": (9, 2, 5)}, "kernels are three odd numbers"),
 ]
 
 
