@@ -1,6 +1,6 @@
-"""Parameters, multiply-adds, activations and convolutions, beside the paper's Tables 4, 5 and 6.
+"""Parameters, multiply-adds, activations, depth and memory, beside the paper's Tables 4, 5 and 6.
 
-Two counters look at the same forward pass, on tensors without data (PyTorch's meta device):
+Three counters look at the same forward pass, on tensors without data (PyTorch's meta device):
 
 - ours, by the rule of the AIM 2020 harness, which the paper names: hooks on modules; a convolution
   costs kernel x input channels / groups x output elements, one a multiply-add and bias ignored; an
@@ -8,24 +8,32 @@ Two counters look at the same forward pass, on tensors without data (PyTorch's m
   products nothing. Activations are the output elements of convolutions.
 - PyTorch's own `torch.utils.flop_counter`, which sees convolutions and matrix products (ANRB's
   too), counts a multiply-add as 2 and no activation. It is shown halved.
+- ours for what neither sees, the order of the kernels and the memory between them: `KernelGraph`.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.weak import WeakIdKeyDictionary
 
 from benchmarks import published, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import How, Record, What
 from gidrn import command_line, zoo
+from gidrn.files import replacing
 from gidrn.networks.rfdn import RFDNConfig
 
 PAPER_SIZE_HW = (256, 256)
@@ -53,13 +61,35 @@ IN_TABLE_5 = {
 SLIPS = {("Table 6", "rfdn_l", 4): 3, ("Table 6", "idrn", 4): 2}
 """Parameter counts that the paper prints for one factor and that belong to another."""
 
+LEFT_OUT = {("Table 4", "smsr"): (5 * 64 * 4 * 2, "mask logits")}
+"""Parameters that the paper's figures for a network do not count."""
+
+AUTHORS_OWN = {("Table 4", "latticenet", 2): 756_196}
+"""Counts of networks whose authors' code has others than the paper prints."""
+
 PROTOCOL = (
     "multiply_adds and activations by the AIM 2020 harness's hooks (one a multiply-add, bias "
     "ignored, one an output element of ReLU-like modules); torch_flops as "
-    "torch.utils.flop_counter gives it, two a multiply-add; batch 1, no data, meta device"
+    "torch.utils.flop_counter gives it, two a multiply-add; depth: operations of eager PyTorch, "
+    "unfused, that write to memory, on the longest path of the data flow, convolution_depth: the "
+    "most convolutions and matrix products on any one path; peak_memory_mib: storages of input, "
+    "intermediate results and output alive at once, without weights and workspaces; batch 1, FP32, "
+    "no data, meta device"
 )
 
+CSV_COLUMNS = {"depth": "depth_kernels", "convolution_depth": "convolution_depth_kernels"}
+"""Columns of the CSV file that have a unit which the field of Counts leaves out."""
+
+PRINTED = ("Table 4 params_k", "Table 5 flops_g", "Table 6 params_k")
+"""What the paper prints of a network, by table, quantity and unit (thousands, billions)."""
+
 _POINTWISE = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
+
+_aten = torch.ops.aten
+_UNWRITTEN = (
+    *(_aten.empty, _aten.empty_like, _aten.empty_strided),
+    *(_aten.new_empty, _aten.new_empty_strided),
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +106,94 @@ class Counts:
     """Calls of convolution modules."""
     torch_flops: int
     """What PyTorch's own counter says: two a multiply-add."""
+    depth: int
+    """Kernels on the longest chain of which each needs the one before: see `KernelGraph`."""
+    convolution_depth: int
+    """The most convolutions and matrix products on any one chain."""
+    peak_memory_mib: float
+    """The most that input, intermediate results and output hold at once, in MiB of 2**20 bytes."""
+
+
+class KernelGraph(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Depth and peak memory of the operations that run in its `with` block, under `no_grad`.
+
+    Depth is the length of the longest chain of kernels of which each needs the result of the one
+    before. However parallel a device is, it runs such a chain link by link, so that the chain, and
+    not the work, bounds the latency of small inputs; branches beside it cost no depth.
+
+    - A kernel is an operation of ATen that writes to memory: convolution, matrix product,
+      elementwise, reduction, pooling, interpolation, activation, and the copies of concatenation,
+      pixel shuffle, padding and type conversion. A view moves nothing and counts nothing.
+    - A kernel's depth is 1 + the largest depth among its inputs. The network's input, weights and
+      memory that nobody has written have depth 0; what is computed without the input, such as the
+      indices of a padding, counts as well, since eager PyTorch launches it each time.
+    - Depth belongs to storages: a view has that of its base. A kernel in place reads what it
+      overwrites, and what it wrote takes on its depth. That it must also wait for earlier readers
+      of the old values is no flow of data, and does not count.
+    - The operations are those of eager PyTorch, nothing fused. A compiler or an engine that fuses
+      has less depth; a backend that adds the bias in a kernel of its own has more.
+
+    Peak memory is the largest sum of the bytes of all storages alive at once: the network's input
+    (the caller holds it throughout), intermediate results and the output, each storage once however
+    many views it has, freed when Python frees it. Not in it: weights and buffers, workspaces and
+    temporaries inside an operation (such as a convolution's unfolded input), rounding by the
+    allocator.
+    """
+
+    def __init__(self, *inputs: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.depth = 0
+        """Kernels on the longest chain."""
+        self.convolution_depth = 0
+        """The most convolutions and matrix products on any one chain."""
+        self.peak_bytes = 0
+        """The most bytes of storages alive at once."""
+        self._alive: MutableMapping[torch.UntypedStorage, tuple[int, int]] = WeakIdKeyDictionary()
+        """Depth and convolution depth of each storage that is alive, weights left out."""
+        for tensor in inputs:
+            self._alive[tensor.untyped_storage()] = (0, 0)
+        self._look_at_memory()
+
+    def __torch_dispatch__(
+        self,
+        func: OpOverload[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        read, written = list(_storages((args, kwargs))), list(_storages(result))
+        # In place, an operation returns what it wrote; else what it shares with inputs is a view.
+        if not func._schema.is_mutable:
+            written = [storage for storage in written if all(storage is not one for one in read)]
+        elif torch.Tag.inplace_view in func.tags:
+            written = []
+        if not written:
+            return result
+        depths = [self._alive.get(storage, (0, 0)) for storage in read]
+        kernels = max((depth for depth, _ in depths), default=0)
+        convolutions = max((depth for _, depth in depths), default=0)
+        packet = func.overloadpacket
+        if packet not in _UNWRITTEN:
+            kernels += 1
+            convolutions += packet in flop_registry
+        for storage in written:
+            self._alive[storage] = (kernels, convolutions)
+        self.depth = max(self.depth, kernels)
+        self.convolution_depth = max(self.convolution_depth, convolutions)
+        self._look_at_memory()
+        return result
+
+    def _look_at_memory(self) -> None:
+        now = sum(storage.nbytes() for storage in self._alive)
+        self.peak_bytes = max(self.peak_bytes, now)
+
+
+def _storages(tree: Any) -> Iterator[torch.UntypedStorage]:
+    """The storage of each tensor in nested tuples, lists and dicts."""
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            yield leaf.untyped_storage()
 
 
 def aim_flops(module: nn.Module, inputs: Tensor, output: Tensor) -> int:
@@ -94,7 +212,10 @@ def aim_flops(module: nn.Module, inputs: Tensor, output: Tensor) -> int:
 
 
 def count(network: nn.Module, size_hw: tuple[int, int]) -> Counts:
-    """Count one forward pass over a (1, 3, H, W) input on the device the network is on."""
+    """Count one forward pass over a (1, 3, H, W) input on the device the network is on.
+
+    A network without parameters and buffers is counted on the meta device.
+    """
     multiply_adds = activations = convolutions = 0
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -107,9 +228,12 @@ def count(network: nn.Module, size_hw: tuple[int, int]) -> Counts:
     leaves = [module for module in network.modules() if not any(module.children())]
     hooks = [module.register_forward_hook(look) for module in leaves]
     parameters = list(network.parameters())
-    x = torch.zeros(1, 3, *size_hw, device=parameters[0].device if parameters else None)
+    held = next(iter([*parameters, *network.buffers()]), None)
+    x = torch.zeros(1, 3, *size_hw, device="meta" if held is None else held.device)
+    graph = KernelGraph(x)  # entered last, it sees each operation first
     try:
-        with torch.inference_mode(), FlopCounterMode(display=False) as torch_counter:
+        # Under no_grad, unlike inference_mode, a mode sees composite operations in their parts.
+        with torch.no_grad(), FlopCounterMode(display=False) as torch_counter, graph:
             network.eval()(x)
     finally:
         for hook in hooks:
@@ -120,6 +244,9 @@ def count(network: nn.Module, size_hw: tuple[int, int]) -> Counts:
         activations=activations,
         convolutions=convolutions,
         torch_flops=int(torch_counter.get_total_flops()),
+        depth=graph.depth,
+        convolution_depth=graph.convolution_depth,
+        peak_memory_mib=graph.peak_bytes / 2**20,
     )
 
 
@@ -127,7 +254,8 @@ def count_model(name: str, scale: int, size_hw: tuple[int, int]) -> Counts:
     """Count a line of CONFIGS without making its weights."""
     network, config = CONFIGS[name]
     with torch.device("meta"):
-        return count(zoo.create(network, scale, config=config), size_hw)
+        built = zoo.create(network, scale, config=config)
+    return count(built.to("meta"), size_hw)  # what was made of NumPy's arrays is elsewhere
 
 
 def agrees_in_thousands(parameters: int, printed_k: int) -> bool:
@@ -172,6 +300,11 @@ def verdict(
     slip = SLIPS.get((table, name, scale))
     if slip is not None and agrees_in_thousands(counts(slip).parameters, int(figure)):
         return f"differ: the paper prints its x{slip} count"
+    left_out, what = LEFT_OUT.get((table, name), (0, ""))
+    if left_out and agrees_in_thousands(counts(scale).parameters - left_out, int(figure)):
+        return f"differ: the paper leaves out {left_out:,} {what}"
+    if AUTHORS_OWN.get((table, name, scale)) == counts(scale).parameters:
+        return "differ: the authors' code has what is counted here"
     return "differ"
 
 
@@ -180,13 +313,14 @@ def measure(names: list[str], scales: list[int], size_hw: tuple[int, int]) -> li
     where, commit = records.here(), records.commit_of(records.PROJECT)
     found = []
     for name in names:
+
+        @functools.cache
+        def at(factor: int, name: str = name) -> Counts:
+            return count_model(name, factor, size_hw)
+
         for scale in scales:
-            counts = count_model(name, scale, size_hw)
+            counts = at(scale)
             figures = printed(name, scale, size_hw)
-
-            def at(factor: int, name: str = name) -> Counts:
-                return count_model(name, factor, size_hw)
-
             verdicts = {
                 f"verdict {quantity}": verdict(quantity, name, scale, figure, at)
                 for quantity, figure in figures.items()
@@ -219,13 +353,18 @@ def counts_table(found: list[Record]) -> str:
             billions(entry.values, "torch_flops", 2e9),
             billions(entry.values, "activations", 1e6),
             str(entry.values["convolutions"]),
+            str(entry.values["depth"]),
+            str(entry.values["convolution_depth"]),
+            f"{entry.values['peak_memory_mib']:.2f}",
         ]
         for entry in found
     ]
-    header = ["network", "scale", "parameters", "multiply-adds, G (AIM 2020)"]
-    return markdown_table(
-        [*header, "torch's counter / 2, G", "activations, M", "convolutions"], rows
-    )
+    header = [
+        *("network", "scale", "parameters", "multiply-adds, G (AIM 2020)"),
+        *("torch's counter / 2, G", "activations, M", "convolutions"),
+        *("depth, kernels", "depth, convolutions", "peak memory, MiB"),
+    ]
+    return markdown_table(header, rows)
 
 
 def comparison_table(found: list[Record]) -> str:
@@ -256,6 +395,85 @@ def comparison_table(found: list[Record]) -> str:
     return markdown_table(
         ["network", "scale", "quantity", "counted here", "the paper", "deviation", "verdict"], rows
     )
+
+
+def report(found: list[Record]) -> str:
+    """Both tables of a run with what they mean, as Markdown; at least one record."""
+    first = found[0]
+    height, width = _size_hw(first)
+    parts = [
+        f"Counts at a low-resolution input of {height}x{width}; PyTorch "
+        f"{first.where.versions.get('torch')}; {first.commit.in_words}:",
+        counts_table(found),
+        "AIM 2020: convolutions at one a multiply-add without bias, plus one an output of a ReLU-"
+        "like module. torch's counter: convolutions and matrix products, halved here because it "
+        "counts a multiply-add as 2. Depth: kernels of eager PyTorch, nothing fused, on the longest"
+        " chain of which each needs the one before; and the most convolutions and matrix products "
+        "on any one chain. Peak memory: input, intermediate results and output alive at once, "
+        "batch 1, FP32, without weights and workspaces.",
+    ]
+    if any(entry.published for entry in found):
+        parts += [
+            comparison_table(found),
+            "agree: parameters to the thousand that the paper prints, rounded or cut off; "
+            f"multiply-adds within {FLOPS_TOLERANCE:.1%} of what rounds to the printed figure.",
+        ]
+    return "\n\n".join(parts)
+
+
+def csv_rows(found: list[Record]) -> list[dict[str, Any]]:
+    """A row a record: what was counted, then, in columns of their own, what the paper prints.
+
+    A column's unit is its name (`parameters`) or ends it (`peak_memory_mib`); a cell is empty where
+    the paper prints nothing.
+    """
+    rows = []
+    for entry in found:
+        height, width = _size_hw(entry)
+        row: dict[str, Any] = {
+            "network": entry.what.model,
+            "scale": entry.what.scale,
+            "input_height_px": height,
+            "input_width_px": width,
+        }
+        for field in dataclasses.fields(Counts):
+            row[CSV_COLUMNS.get(field.name, field.name)] = entry.values[field.name]
+        for quantity in PRINTED:
+            row[f"published {quantity}"] = entry.published.get(quantity)
+            row[f"verdict {quantity}"] = entry.values.get(f"verdict {quantity}")
+        rows.append(row)
+    return rows
+
+
+def _size_hw(entry: Record) -> tuple[int, int]:
+    assert entry.what.size_hw is not None  # `measure` sets it
+    return entry.what.size_hw
+
+
+def write_csv(path: Path, found: list[Record]) -> None:
+    """Write `csv_rows` under a header, whole or not at all; at least one record."""
+    rows = csv_rows(found)
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_markdown(path: Path, found: list[Record]) -> None:
+    """Write `report`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(report(found) + "\n", encoding="utf-8")
+
+
+def paths_beside(out: Path) -> tuple[Path, Path]:
+    """Where the CSV and the Markdown go. Raises ValueError where `out` has a name like theirs."""
+    if out.suffix.lower() in (".csv", ".md"):
+        raise ValueError(
+            "--out names the JSON file, beside which .csv and .md are written: such as "
+            f"{out.with_suffix('.json')}, not {out}"
+        )
+    stem = out.with_suffix("") if out.suffix.lower() == ".json" else out
+    return stem.with_name(f"{stem.name}.csv"), stem.with_name(f"{stem.name}.md")
 
 
 def unexplained(found: list[Record]) -> list[str]:
@@ -303,7 +521,7 @@ def main(
     size: str = "256x256",
     out: Path = records.RESULTS / "local" / "complexity.json",
 ) -> int:
-    """Count parameters and multiply-adds, and compare them with the paper's Tables 4, 5 and 6.
+    """Count parameters, multiply-adds, depth and memory; compare with the paper's Tables 4 to 6.
 
     Exit code 1 where a figure differs from the paper's and no reason is known.
 
@@ -311,26 +529,18 @@ def main(
         models: networks to count, by name and with commas between; or all.
         scale: factors, with commas between.
         size: height x width of the low-resolution input; the paper counts at 256x256.
-        out: the JSON file to write.
+        out: the JSON file to write; beside it go the tables, as .csv and .md.
     """
     names, scales, size_hw = parse_names(models), parse_scales(scale), parse_size(size)
-    records.check_writable(out)
+    csv_path, markdown_path = paths_beside(out)
+    for path in (out, csv_path, markdown_path):
+        records.check_writable(path)
     found = measure(names, scales, size_hw)
     records.write_records(out, found)
-    print(f"Counts at a low-resolution input of {size_hw[0]}x{size_hw[1]}:\n")
-    print(counts_table(found))
-    print(
-        "\nAIM 2020: convolutions at one a multiply-add without bias, plus one an output of a ReLU-"
-        "like module. torch's counter: convolutions and matrix products, halved here because it "
-        "counts a multiply-add as 2.\n"
-    )
-    if any(entry.published for entry in found):
-        print(comparison_table(found))
-        print(
-            "\nagree: parameters to the thousand that the paper prints, rounded or cut off; "
-            f"multiply-adds within {FLOPS_TOLERANCE:.1%} of what rounds to the printed figure.\n"
-        )
-    print(f"written to {out}")
+    write_csv(csv_path, found)
+    write_markdown(markdown_path, found)
+    print(report(found))
+    print(f"\nwritten to {out}, {csv_path.name} and {markdown_path.name}")
     if missing := unexplained(found):
         print(f"differs from the paper for no known reason: {'; '.join(missing)}")
         return 1
