@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_map
 from export.rewrites.attention import CurveAttention, ExactAttention
 from export.rewrites.channel_attention import Contrast, Deviation, Mean
 from export.rewrites.pyramid_pooling import PyramidPooling
+from gidrn.networks.fixed_convolution import FixedConvolution
 
 Accumulation = Literal["fp32", "fp16"]
 
@@ -32,11 +33,17 @@ ALWAYS_FP32 = {
     PyramidPooling: "averages of whole frames as matrix products",
     CurveAttention: "positions on a curve, exponentials and logarithms",
     ExactAttention: "exponentials over all pooled points",
+    FixedConvolution: "colours and interpolation of the image itself",
 }
-"""Parts of one or two channels, which cost nothing, and whose sums and indices FP16 cannot hold."""
+"""Parts of one to three channels, which cost little, and whose sums, indices or last digits FP16
+cannot hold."""
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, FixedConvolution)
+"""Parts whose kernels' type an ONNX file shows."""
 
 PART_KINDS = (
-    *(nn.Conv2d, nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.PixelShuffle),
+    *(nn.Conv2d, nn.ConvTranspose2d, nn.AvgPool2d, nn.MaxPool2d, nn.BatchNorm2d),
+    *(nn.LeakyReLU, nn.ReLU, nn.PReLU, nn.Sigmoid, nn.PixelShuffle),
     *(Contrast, Deviation, Mean, *ALWAYS_FP32),
 )
 
@@ -191,16 +198,22 @@ def _convolved_in_steps(
     output_padding: Any,
     groups: int,
 ) -> Tensor:
-    """A convolution whose running sum is rounded to FP16 after every `PRODUCTS_A_STEP` products."""
-    assert not transposed
-    inputs, height, width = weight.shape[1:]
+    """A convolution whose running sum is rounded to FP16 after every `PRODUCTS_A_STEP` products.
+
+    Of a transposed one, an output uses some of the taps: its sum is rounded oftener than that.
+    """
+    height, width = weight.shape[2:]
+    inputs = weight.shape[0] // groups if transposed else weight.shape[1]
     # Tap after tap, the channels of each one after another.
     index = torch.arange(height * width * inputs).view(height, width, inputs).permute(2, 0, 1)
     step = index // PRODUCTS_A_STEP
+    if transposed:  # (in, out / groups, height, width)
+        step = step.repeat(groups, 1, 1).unsqueeze(1)
     total: Tensor | None = None
-    for i in range(int(step.max()) + 1):
-        some = nn.functional.conv2d(
-            x, weight * (step == i), None, stride, padding, dilation, groups
+    for i in range(int(index.max()) // PRODUCTS_A_STEP + 1):
+        some = torch.ops.aten.convolution(
+            *(x, weight * (step == i), None, stride, padding, dilation),
+            *(transposed, output_padding, groups),
         )
         total = some if total is None else (total + some)
         total = total.half().float()

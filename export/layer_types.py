@@ -13,6 +13,9 @@ import onnx
 
 FP16, FP32, MIXED, INTEGER, OTHER = "fp16", "fp32", "mixed", "integer", "other"
 
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""ONNX's operators whose second input is a kernel."""
+
 _NETWORK_TYPES = {"HALF": FP16, "FLOAT": FP32}
 _INTEGERS = {"INT8", "INT32", "INT64", "BOOL", "UINT8", "INT4"}
 _ONNX_TYPES = {onnx.TensorProto.FLOAT16: FP16, onnx.TensorProto.FLOAT: FP32}
@@ -28,7 +31,7 @@ def of_onnx_convolutions(model: onnx.ModelProto) -> dict[str, str]:
     return {
         node.name: _ONNX_TYPES.get(weights.get(node.input[1], 0), OTHER)
         for node in model.graph.node
-        if node.op_type == "Conv"
+        if node.op_type in CONVOLUTIONS
     }
 
 

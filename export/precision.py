@@ -23,6 +23,7 @@ from export.fp16 import Accumulation, Emulator
 from export.rewrites import RefusedError, channel_attention
 from gidrn.evaluation import to_image, to_tensor
 from gidrn.metrics import luma, psnr
+from gidrn.networks.fixed_convolution import FixedConvolution
 from gidrn.resize import crop_to_multiple, downscale
 
 BUDGET_DB = 0.01
@@ -175,6 +176,8 @@ def make_plan(
     parts = fp16.parts(rewritten)
     calls = _convolutions(rewritten, samples[0].low)
     kept = sum(count for path, count in calls.items() if path in fp32)
+    if all(isinstance(parts[path], FixedConvolution) for path in calls):
+        raise RefusedError("nothing here can be FP16: colours and interpolation always stay FP32")
     if kept == sum(calls.values()):
         raise RefusedError(
             f"no convolution can be FP16 within {BUDGET_LEVELS} levels and {BUDGET_DB} dB of FP32"
@@ -196,7 +199,7 @@ def _convolutions(network: nn.Module, image: Tensor) -> dict[str, int]:
     hooks = [
         part.register_forward_hook(hook_of(path))
         for path, part in fp16.parts(network).items()
-        if isinstance(part, nn.Conv2d)
+        if isinstance(part, fp16.CONVOLUTIONS)
     ]
     try:
         network(image)

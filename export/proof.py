@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from gidrn.evaluation import to_tensor
@@ -31,8 +32,8 @@ SIZES_HW = ((80, 120), (81, 117), (13, 9), (7, 5), (1, 1), (128, 128), (333, 500
 """Sizes that pooling windows, odd borders and the paper's own B100 input make interesting."""
 
 MOST_WORK = 1.5e11
-"""Cases of more input pixels times parameters than this are left out, but for the first of
-`SIZES_HW`: EDSR with its 43 M would take minutes. Networks of G-IDRN's class run them all."""
+"""Cases of more multiply-adds than this are left out, but for the first of `SIZES_HW`: EDSR with 50 M
+a pixel would take minutes. Networks of G-IDRN's class run them all."""
 
 SMALL = 20_000
 """Pixels of the cases on which the attention is studied for its own sake: small images spread
@@ -115,14 +116,23 @@ def cases(
 
 def affordable(network: nn.Module, on: Sequence[Case]) -> tuple[list[Case], list[Case]]:
     """The cases to run for a network of this size, and those to leave out: see `MOST_WORK`."""
-    parameters = sum(p.numel() for p in network.parameters())
+    a_pixel = multiply_adds_a_pixel(network)
 
     def runs(case: Case) -> bool:
-        work = case.size_hw[0] * case.size_hw[1] * parameters
+        work = case.size_hw[0] * case.size_hw[1] * a_pixel
         return work <= MOST_WORK or (case.name == "photo cut" and case.size_hw == SIZES_HW[0])
 
     kept = [case for case in on if runs(case)] or list(on[:1])
     return kept, [case for case in on if case not in kept]
+
+
+def multiply_adds_a_pixel(network: nn.Module) -> float:
+    """Multiply-adds of convolutions and matrix products for each pixel of a small input."""
+    side = 16
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(torch.zeros(1, 3, side, side))
+    return float(counter.get_total_flops()) / 2 / side**2
 
 
 def small(on: Sequence[Case]) -> list[Case]:

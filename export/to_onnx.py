@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import fp16, golden_frames, group_forms, precision, proof
+from export import fp16, golden_frames, group_forms, layer_types, precision, proof
 from export.exaggeration import exaggerate, has_attention
 from export.group_forms import Choice
 from export.proof import Deviation, Dtype
@@ -55,9 +55,9 @@ class Labels:
     model: str
     scale: int
     weights: str
-    """"shipped", a file's name, or "random"."""
+    """"shipped", a file's name, "random", or "none" for a network that has none."""
     weights_sha256: str
-    """Of the weights file; of nothing, and so empty, for random weights."""
+    """Of the weights file; of nothing, and so empty, for random weights and none."""
     context: str
     """Reach in input pixels, or "global"."""
     frames: Color | None = None
@@ -191,7 +191,11 @@ def _traced_by_torchscript(
 def check_types(model: onnx.ModelProto, plan: precision.Plan) -> None:
     """Raises proof.NotProvedError where convolutions are of another type than planned."""
     types = {one.name: one.data_type for one in model.graph.initializer}
-    kernels = [types.get(node.input[1]) for node in model.graph.node if node.op_type == "Conv"]
+    kernels = [
+        types.get(node.input[1])
+        for node in model.graph.node
+        if node.op_type in layer_types.CONVOLUTIONS
+    ]
     came = {
         name: sum(kernel == kind for kernel in kernels)
         for name, kind in (("fp16", onnx.TensorProto.FLOAT16), ("fp32", onnx.TensorProto.FLOAT))
@@ -434,6 +438,8 @@ def open_network(
             raise ValueError("--random-init makes weights up: leave out --weights, or the former")
         torch.manual_seed(0)
         return zoo.create(model, scale).eval(), Labels(model, scale, "random", "", context)
+    if weights is None and zoo.needs_no_weights(model):
+        return zoo.load(model, scale), Labels(model, scale, "none", "", context)
     path = weights or zoo.shipped_weights(model, scale)
     network = zoo.load(model, scale, weights=path)
     name = "shipped" if weights is None else path.name
@@ -477,10 +483,12 @@ def main(
     """Export a network to ONNX and prove the file against PyTorch.
 
     Args:
-        model: A network: gidrn, idrn, rfdn, rfdn_l, imdn, imdn_jdsr, pan, latticenet, carn, carn_m,
-            edsr or rcan.
+        model: A network: gidrn, idrn, rfdn, rfdn_l, rfdn_aim, imdn, imdn_jdsr, pan, latticenet,
+            smsr, carn, carn_m, edsr, rcan, srmdnf, idn, memnet, drrn, drcn, lapsrn, vdsr, fsrcnn,
+            srcnn or bicubic.
         scale: 2, 3 or 4.
-        weights: A .safetensors or .pth file; without it, the weights that ship.
+        weights: A .safetensors, .pth or .mat file, ours or its authors'; without it, the weights
+            that ship.
         out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.
         attention: How ANRB's attention is computed: "curve" in memory that grows with the image
             alone, or "exact" with every pixel against all pooled points.

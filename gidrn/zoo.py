@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from gidrn import checkpoints, matlab, official
@@ -218,7 +219,7 @@ def load(
     FileNotFoundError where there is none. Made-up weights are never put in their place.
     """
     module = create(name, scale, config=config)
-    if weights is None and not module.state_dict():
+    if weights is None and needs_no_weights(name):
         return module.eval()
     path = shipped_weights(name, scale) if weights is None else Path(weights)
     renamed = _renamed(name, path)
@@ -231,6 +232,12 @@ def load(
                 break
     checkpoints.fill(module, found, source=str(path))
     return module.eval()
+
+
+def needs_no_weights(name: str) -> bool:
+    """Whether a network is all formula, as bicubic is. Raises ValueError for an unknown name."""
+    with torch.device("meta"):
+        return not create(name, SCALES[0]).state_dict()
 
 
 def _renamed(name: str, path: Path) -> Callable[[nn.Module], dict[str, Tensor]]:

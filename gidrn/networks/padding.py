@@ -15,7 +15,8 @@ def pad_to(x: Tensor, least: int = 1, multiple: int = 1) -> Tensor:
     """
     for axis in (2, 3):
         length = x.shape[axis]
-        wanted = -(-_larger(length, least) // multiple) * multiple
+        # Nothing negative: ONNX's division cuts off where Python's rounds down.
+        wanted = (_larger(length, least) + multiple - 1) // multiple * multiple
         x = x.index_select(axis, torch.arange(wanted, device=x.device).clamp(max=length - 1))
     return x
 

@@ -125,6 +125,41 @@ def test_a_convolution_adds_up_in_steps(kernel: int, groups: int) -> None:
     assert abs(float(narrow[0, out, y, xx]) - float(total)) <= abs(float(total)) * 2**-10
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_transposed_convolution_adds_up_in_steps(groups: int) -> None:
+    conv = nn.ConvTranspose2d(24, 8, 4, stride=2, padding=1, groups=groups)
+    x = random(1, 24, 5, 6).half() * 8
+    half = fp16.Typed(conv, torch.float16)
+    with torch.no_grad():
+        with Emulator():
+            wide = half(x)
+        with Emulator(accumulation="fp16"):
+            narrow = half(x)
+    assert not torch.equal(wide, narrow)
+    # Each rounding moves the running sum by at most half a unit in its last place.
+    roundings = 16 * (24 // groups) / fp16.PRODUCTS_A_STEP + 2
+    assert (narrow - wide).abs().max() <= roundings * float(wide.abs().max()) * 2**-10
+    y, xx, out = 4, 5, 5  # one output: input (y + 1 - i) / 2 by tap i, where that is whole
+    weight, bias = conv.weight.numpy(force=True), conv.bias
+    assert bias is not None
+    width = 24 // groups
+    first = out // (8 // groups) * width
+    total = np.float16(0)
+    products = [
+        np.float32(x[0, first + c, (y + 1 - i) // 2, (xx + 1 - j) // 2])
+        * np.float32(weight[first + c, out % (8 // groups), i, j])
+        * ((y + 1 - i) % 2 == 0 and (xx + 1 - j) % 2 == 0)
+        for i in range(4)
+        for j in range(4)
+        for c in range(width)
+    ]
+    for start in range(0, len(products), fp16.PRODUCTS_A_STEP):
+        step = np.sum(products[start : start + fp16.PRODUCTS_A_STEP], dtype=np.float32)
+        total = np.float16(np.float32(total) + step)
+    total = np.float16(np.float32(total) + np.float32(bias[out].item()))
+    assert abs(float(narrow[0, out, y, xx]) - float(total)) <= abs(float(total)) * 2**-10
+
+
 def test_statistics_alone_overflow_and_are_named() -> None:
     plan = plan_of(rewritten())
     assert plan.fp32 == {

@@ -19,19 +19,33 @@ import gidrn
 from export import golden_frames, proof, to_onnx
 from export.exaggeration import exaggerate
 from export.proof import Dtype
+from export.rewrites import RefusedError
 from export.rewrites.attention import Attention
 from export.rewrites.frames import Color, FramesNetwork
 from export.to_onnx import Labels
 from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
+from gidrn.networks.bicubic import BicubicConfig
 from gidrn.networks.carn import CARNConfig
+from gidrn.networks.drcn import DRCNConfig
+from gidrn.networks.drrn import DRRNConfig
 from gidrn.networks.edsr import EDSRConfig
+from gidrn.networks.fixed_convolution import FixedConvolution
+from gidrn.networks.fsrcnn import FSRCNNConfig
 from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.networks.idn import IDNConfig
 from gidrn.networks.imdn import IMDNConfig
+from gidrn.networks.lapsrn import LapSRNConfig
 from gidrn.networks.latticenet import LatticeNetConfig
+from gidrn.networks.memnet import MemNetConfig
 from gidrn.networks.pan import PANConfig
 from gidrn.networks.rcan import RCANConfig
 from gidrn.networks.rfdn import RFDNConfig
+from gidrn.networks.rfdn_aim import RFDNAIMConfig
+from gidrn.networks.smsr import SMSRConfig
+from gidrn.networks.srcnn import SRCNNConfig
+from gidrn.networks.srmdnf import SRMDNFConfig
+from gidrn.networks.vdsr import VDSRConfig
 from gidrn_runtime import Upscaler
 from gidrn_runtime.golden import Golden
 
@@ -328,6 +342,18 @@ RIVALS: dict[str, object] = {
     "latticenet": LatticeNetConfig(channels=16, inner_channels=8, blocks=2),
     "edsr": EDSRConfig(channels=16, blocks=2),
     "rcan": RCANConfig(channels=16, groups=2, blocks=2, attention_reduction=4),
+    "rfdn_aim": RFDNAIMConfig(channels=16, blocks=2),
+    "smsr": SMSRConfig(channels=16, modules=2, layers=3, attention_reduction=4),
+    "srmdnf": SRMDNFConfig(channels=16, depth=4),
+    "idn": IDNConfig(channels=16, blocks=2),
+    "memnet": MemNetConfig(channels=8, blocks=2, recursions=2),
+    "drrn": DRRNConfig(channels=8, units=3),
+    "drcn": DRCNConfig(channels=8, recursions=3),
+    "lapsrn": LapSRNConfig(channels=8, depth=2),
+    "vdsr": VDSRConfig(channels=8, depth=5),
+    "fsrcnn": FSRCNNConfig(channels=16, shrunk=8, mappings=2),
+    "srcnn": SRCNNConfig(widths=(16, 8)),
+    "bicubic": BicubicConfig(),
 }
 """Every kind of network, as small as shows its parts."""
 
@@ -343,9 +369,41 @@ def test_every_kind_of_network_exports(name: str, tmp_path: Path) -> None:
     assert (result.curve is not None) == (name == "idrn")
     assert path.is_file()
     half = dataclasses.replace(labels, dtype="fp16")
+    if name == "bicubic":
+        with pytest.raises(RefusedError, match="nothing here can be FP16: colours and inter"):
+            to_onnx.export(network, path, half, size_hw=(12, 20))
+        return
     result = to_onnx.export(network, path, half, photos=[proof.read_photos()[1]], size_hw=(12, 20))
     assert result.plan is not None
-    assert result.plan.convolutions["fp16"] > 5 * result.plan.convolutions["fp32"]
+    fixed = sum(isinstance(module, FixedConvolution) for module in network.modules())
+    chosen = result.plan.convolutions["fp32"] - fixed
+    assert result.plan.convolutions["fp16"] > 5 * chosen >= 0
+
+
+def test_what_a_network_costs_is_its_multiply_adds() -> None:
+    """A network with few parameters may use them often, and at the high resolution."""
+    one = nn.Conv2d(3, 3, 3, padding=1)
+    assert proof.multiply_adds_a_pixel(one) == 81
+    thrice = nn.Sequential(one, one, nn.Upsample(scale_factor=2), one)
+    assert proof.multiply_adds_a_pixel(thrice) == 6 * 81
+    on = proof.cases(proof.read_photos(), 4)
+    assert proof.affordable(gidrn.create("gidrn", 4), on) == (on, [])
+    kept, left_out = proof.affordable(gidrn.create("vdsr", 4), on)
+    assert proof.SIZES_HW[0] in [case.size_hw for case in kept]
+    least = min(height * width for height, width in (case.size_hw for case in left_out))
+    assert 100 * 150 == least > max(h * w for h, w in (case.size_hw for case in kept))
+
+
+@pytest.mark.parametrize("name", ["bicubic", "lapsrn", "rfdn_aim", "smsr"])
+def test_sizes_are_free_in_opset_17_too(name: str, tmp_path: Path) -> None:
+    """Padding, mirrors and odd sides, through PyTorch's older exporter."""
+    torch.manual_seed(0)
+    labels = Labels(name, 3, "random", "", "global")
+    network = gidrn.create(name, 3, config=RIVALS[name])
+    photos = [proof.read_photos()[1]]
+    result = to_onnx.export(network, tmp_path / "old.onnx", labels, opset=17, photos=photos)
+    sizes = {deviation.size_hw for deviation in result.deviations}
+    assert {(1, 1), (7, 5), (13, 9), (81, 117)} <= sizes
 
 
 def test_the_command_exports_proves_and_reports(
