@@ -32,8 +32,8 @@ SIZES_HW = ((80, 120), (81, 117), (13, 9), (7, 5), (1, 1), (128, 128), (333, 500
 """Sizes that pooling windows, odd borders and the paper's own B100 input make interesting."""
 
 MOST_WORK = 1.5e11
-"""Cases of more multiply-adds than this are left out, but for the first of `SIZES_HW`: EDSR with 50 M
-a pixel would take minutes. Networks of G-IDRN's class run them all."""
+"""Cases of more multiply-adds than this are left out, but for the first of `SIZES_HW`: EDSR has
+50 M a pixel and would take minutes. Networks of G-IDRN's class run them all."""
 
 SMALL = 20_000
 """Pixels of the cases on which the attention is studied for its own sake: small images spread

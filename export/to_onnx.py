@@ -20,11 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import fp16, golden_frames, group_forms, layer_types, precision, proof
+from export import foreign, fp16, golden_frames, group_forms, layer_types, precision, proof
 from export.exaggeration import exaggerate, has_attention
 from export.group_forms import Choice
 from export.proof import Deviation, Dtype
 from export.rewrites import (
+    RefusedError,
     attention,
     merged_groups,
     shortcut_scalars,
@@ -158,6 +159,12 @@ def to_model(
     assert isinstance(slimmed, onnx.ModelProto)
     model = slimmed
     if size_hw is None:
+        sides = model.graph.input[0].type.tensor_type.shape.dim
+        if not all(sides[axis].dim_param for axis in names):
+            raise RefusedError(
+                f"the network computes for the size that it is traced at, {height}x{width}: fix "
+                "one, with --size HEIGHTxWIDTH"
+            )
         for axis, name in out_names.items():
             model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
@@ -426,12 +433,22 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
 
 
 def open_network(
-    model: str,
-    scale: int,
+    model: str | None,
+    scale: int | None,
     weights: Path | None,
     random_init: bool,
 ) -> tuple[nn.Module, Labels]:
-    """The network asked for and what its file will say. Made-up weights only where asked for."""
+    """The network asked for and what its file will say. Made-up weights only where asked for.
+
+    Without `model` it is G-IDRN, or what `weights` are of: one of the zoo's networks, or one that
+    spandrel knows. Without `scale` it is 4, or what the weights are of.
+    """
+    if model is None and weights is not None and not random_init:
+        recognised = zoo.recognise(weights, scale)
+        if recognised is None:
+            return _open_foreign(weights, scale)
+        model, scale = recognised
+    model, scale = model or "gidrn", scale or 4
     context = str(zoo.find(model).context)
     if random_init:
         if weights is not None:
@@ -444,6 +461,20 @@ def open_network(
     network = zoo.load(model, scale, weights=path)
     name = "shipped" if weights is None else path.name
     return network, Labels(model, scale, name, checkpoints.sha256(path), context)
+
+
+def _open_foreign(path: Path, scale: int | None) -> tuple[nn.Module, Labels]:
+    """A network that is not the zoo's. Its reach is unknown, and so taken for the whole image."""
+    try:
+        network = foreign.load(path)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    if scale not in (None, network.scale):
+        raise ValueError(
+            f"{path} is a {network.name} of factor {network.scale}, not {scale}: leave out --scale"
+        )
+    sha256 = checkpoints.sha256(path)
+    return network, Labels(network.name, network.scale, path.name, sha256, "global")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -465,8 +496,8 @@ def parse_groups(text: str) -> int | None:
 
 def main(
     *,
-    model: str = "gidrn",
-    scale: int = 4,
+    model: str | None = None,
+    scale: int | None = None,
     weights: Path | None = None,
     out: Path | None = None,
     attention: Attention = "curve",
@@ -485,8 +516,9 @@ def main(
     Args:
         model: A network: gidrn, idrn, rfdn, rfdn_l, rfdn_aim, imdn, imdn_jdsr, pan, latticenet,
             smsr, carn, carn_m, edsr, rcan, srmdnf, idn, memnet, drrn, drcn, lapsrn, vdsr, fsrcnn,
-            srcnn or bicubic.
-        scale: 2, 3 or 4.
+            srcnn or bicubic. Without it, gidrn, or what --weights is of: one of these, or a
+            network that spandrel knows, if that is installed.
+        scale: 2, 3 or 4; without it, 4, or what --weights is of.
         weights: A .safetensors, .pth or .mat file, ours or its authors'; without it, the weights
             that ship.
         out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.
@@ -513,6 +545,8 @@ def main(
     if (merge_groups == "auto") != (tune_for is not None):
         known = ", ".join(engines.ENGINES)
         raise ValueError(f"--merge-groups auto and --tune-for ENGINE ({known}) go together")
+    if dtype == "fp16" and isinstance(network, foreign.Foreign):
+        foreign.require_types(network)
     labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io)
     size_hw = None if size is None else parse_size(size)
     if tune_for is None:
@@ -526,16 +560,26 @@ def main(
             raise ValueError(str(error)) from error
         labels = dataclasses.replace(labels, merged_groups=choice.factor, groups_choice=choice)
     marks = [dtype if dtype != "fp32" else None, frames]
-    path = out or Path("_".join([model, f"x{scale}", *(m for m in marks if m)]) + ".onnx")
-    result = export(
-        network,
-        path,
-        labels,
-        how=attention,
-        opset=opset,
-        size_hw=size_hw,
-        photos=None if photos is None else proof.read_photos(photos),
+    path = out or Path(
+        "_".join([labels.model, f"x{labels.scale}", *(m for m in marks if m)]) + ".onnx"
     )
+    try:
+        result = export(
+            network,
+            path,
+            labels,
+            how=attention,
+            opset=opset,
+            size_hw=size_hw,
+            photos=None if photos is None else proof.read_photos(photos),
+        )
+    except proof.NotProvedError as error:
+        if size_hw is None and isinstance(network, foreign.Foreign):
+            raise proof.NotProvedError(
+                f"{error}; some of {network.name} may hold for one size alone: try --size "
+                "HEIGHTxWIDTH"
+            ) from error
+        raise
     print(report(result, labels, attention))
     return 0
 

@@ -234,6 +234,24 @@ def load(
     return module.eval()
 
 
+def recognise(path: Path, scale: int | None = None) -> tuple[str, int] | None:
+    """The network and the factor, (name, scale), that a weights file is of; None if none is.
+
+    Where a file fits several factors it is the first of 4, 2, 3, and where it fits several networks
+    the zoo's first. Raises as `load` does for a file that cannot be read.
+    """
+    loaded = checkpoints.read_weights(path)
+    for factor in (4, 2, 3) if scale is None else (scale,):
+        for name, network in NETWORKS.items():
+            for config in (network.config, *network.others):
+                with torch.device("meta"):
+                    candidate = create(name, factor, config=config)
+                named = official.to_our_names(name, loaded, candidate.state_dict())
+                if loaded and not checkpoints.faults(candidate, named):
+                    return name, factor
+    return None
+
+
 def needs_no_weights(name: str) -> bool:
     """Whether a network is all formula, as bicubic is. Raises ValueError for an unknown name."""
     with torch.device("meta"):
