@@ -13,7 +13,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/fps.py --dataset B100 --models gidrn,imdn,rfdn_l
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -13,6 +13,17 @@ import torch
 torch.set_num_threads(1)  # small tensors: more threads are slower, far slower on a busy machine
 
 
+def pytest_configure() -> None:
+    """Give each of several test processes a core of its own, where the system lets it.
+
+    ONNX Runtime's threads wait by spinning: on each other's cores they would starve.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker.removeprefix("gw").isdecimal() and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 def _missing(reason: str) -> NoReturn:
     """Skip for want of data; fail where GIDRN_REQUIRE_DATA says that it must be there."""
     if os.environ.get("GIDRN_REQUIRE_DATA"):
