@@ -1,12 +1,15 @@
-"""Weights by file name: `imdn_x4.safetensors`, `.pth` or `.pt` in a folder of the user's."""
+"""Weights by file name in a user's folder: `imdn_x4.safetensors`, `.pth`, `.pt` or `.mat`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
-"""In the order in which they are looked for."""
+from gidrn import matlab, zoo
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".mat")
+"""In the order in which they are looked for. MATLAB files are of SRCNN, VDSR and LapSRN."""
 
 
 def folder(given: Path | None) -> Path | None:
@@ -22,5 +25,20 @@ def folder(given: Path | None) -> Path | None:
 
 
 def names(root: Path | None, name: str, scale: int) -> list[Path]:
-    """Where weights of a network would lie under `root`; none without a root."""
-    return [] if root is None else [root / f"{name}_x{scale}{suffix}" for suffix in SUFFIXES]
+    """Where weights of a network would lie under `root`; none without a root.
+
+    A name's underscores may be hyphens: `rfdn-aim_x4.pth`.
+    """
+    if root is None:
+        return []
+    stems = dict.fromkeys([name, name.replace("_", "-")])
+    return [root / f"{stem}_x{scale}{suffix}" for stem in stems for suffix in SUFFIXES]
+
+
+def passed_over(root: Path | None, models: Iterable[str]) -> list[str]:
+    """Names of weight files under `root` that no model of `models` has at any factor."""
+    if root is None:
+        return []
+    known = {path.name for model in models for s in zoo.SCALES for path in names(root, model, s)}
+    found = {path.name for path in root.iterdir() if path.suffix in SUFFIXES}
+    return sorted(found - known - set(matlab.PROJECTIONS))
