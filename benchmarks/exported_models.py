@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +47,8 @@ class ExportedModel:
     weights: str
     """"shipped", "file NAME" or "random (seed N)"."""
     parameters: int
+    proof_levels: float
+    """Its largest difference from PyTorch at its proof, in 8-bit levels."""
 
 
 def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedModel:
@@ -62,7 +65,8 @@ def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedMod
         CACHE.mkdir(parents=True, exist_ok=True)
         _export(network, path, name, scale, weights, weights_sha256)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return ExportedModel(path, weights, parameters)
+    told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return ExportedModel(path, weights, parameters, float(told["proof_levels"]))
 
 
 def with_weights(name: str, scale: int, weights_root: Path | None) -> tuple[nn.Module, str, str]:
@@ -76,7 +80,7 @@ def with_weights(name: str, scale: int, weights_root: Path | None) -> tuple[nn.M
                 f"file {file.name}",
                 checkpoints.sha256(file),
             )
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             print(f"{error}; going on without that file", file=sys.stderr)
     for variant in zoo.variants().values():
         if (variant.network, variant.scale) == (name, scale) and variant.path.is_file():

@@ -162,6 +162,7 @@ def measure(plan: Plan, models: dict[str, ExportedModel], low: LowImages) -> lis
                             figures=figures_of(samples, name, low),
                             values={
                                 "parameters": model.parameters,
+                                "proof_levels": model.proof_levels,
                                 "images_per_s": len(samples[name].images)
                                 / (sum(samples[name].end_to_end_ms) / 1000),
                                 "sizes_hw": sizes_in_words(low, samples[name].images),

@@ -295,6 +295,7 @@ def export(
         golden = golden_frames.make(network, ours[0], labels.scale, size_hw)
         nodes = _write(changed, curve, temporary, labels, form, plan, golden)
         found = _prove(network, temporary, labels, on, "proof")
+        _note(temporary, found)
         _check_golden(temporary)
     return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
 
@@ -388,6 +389,15 @@ def _prove(
                 found = proof.compare_frames(network, upscale, on, dtype=labels.dtype, title=title)
     proof.require(found, title=title)
     return found
+
+
+def _note(path: Path, found: Sequence[Deviation]) -> None:
+    """Write into a file's metadata how far it was from PyTorch, in 8-bit levels."""
+    model = onnx.load(path)
+    worst = max(one.levels for one in found)
+    model.metadata_props.add(key="proof_levels", value=f"{worst:.2g}")
+    model.metadata_props.add(key="proof_inputs", value=str(len(found)))
+    path.write_bytes(model.SerializeToString())
 
 
 def _check_golden(path: Path) -> None:

@@ -57,12 +57,12 @@ def to_our_names(
     `checkpoints.fill` to refuse. Raises ValueError where a network has no MATLAB files or its
     variables are missing.
     """
-    if network not in _LAYOUTS:
+    if network not in LAYOUTS:
         raise ValueError(
-            f"{source}: {network} has no weights in MATLAB files, only {', '.join(_LAYOUTS)}"
+            f"{source}: {network} has no weights in MATLAB files, only {', '.join(LAYOUTS)}"
         )
     try:
-        named = dict(_LAYOUTS[network](variables))
+        named = dict(LAYOUTS[network](variables))
     except (KeyError, AttributeError, TypeError) as error:
         there = ", ".join(variables) or "nothing"
         raise ValueError(
@@ -127,12 +127,12 @@ def _lapsrn(variables: Mapping[str, Any]) -> Named:
         yield (f"{places[layer]}.{ending}" if layer in places and ending else name), array
 
 
-_LAYOUTS: dict[str, Callable[[Mapping[str, Any]], Named]] = {
+LAYOUTS: dict[str, Callable[[Mapping[str, Any]], Named]] = {
     "srcnn": _srcnn,
     "vdsr": _vdsr,
     "lapsrn": _lapsrn,
 }
-
+"""For each network with such files, how its variables become our names and arrays."""
 
 PROJECTIONS = ("srmd_pca_matlab.mat", "PCA_P.mat")
 """What SRMD's authors call the file of their projection."""

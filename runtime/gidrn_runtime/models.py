@@ -5,7 +5,8 @@ float32 (or both float16) RGB in [0, 1]; or, for frames, uint8 (N, H, W, 3) and 
 the order that its metadata `color` says, `range` being "0-255". Metadata of the format
 ``gidrn-onnx/1``, all strings: `format`, `model`, `scale`, `color`, `range`, `layout`, `context`,
 `dtype`, `attention`, `weights`, `weights_sha256`, `project_version`; `precision_plan` (JSON) in an
-FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1.
+FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1; `proof_levels`, the largest
+difference from PyTorch at its proof in 8-bit levels, and `proof_inputs`, of how many inputs.
 """
 
 from __future__ import annotations

@@ -340,7 +340,9 @@ def tiny_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tiny models in the networks' places, tiny pictures in B100's, and no folders given."""
 
     def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedModel:
-        return ExportedModel(tiny_onnx(tmp_path / f"{name}.onnx", scale), "random (seed 0)", 7)
+        return ExportedModel(
+            tiny_onnx(tmp_path / f"{name}.onnx", scale), "random (seed 0)", 7, 0.01
+        )
 
     monkeypatch.setattr(exported_models, "exported", exported)
     monkeypatch.setattr(low_images, "low_images", lambda *_: tiny_low(8))
@@ -418,7 +420,7 @@ def test_an_engine_that_is_not_the_one_asked_for_is_refused(
 def test_a_model_of_another_scale_is_refused(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = ExportedModel(tiny_onnx(tiny_models / "wrong.onnx", 2), "shipped", 7)
+    wrong = ExportedModel(tiny_onnx(tiny_models / "wrong.onnx", 2), "shipped", 7, 0.01)
     monkeypatch.setattr(exported_models, "exported", lambda *_, **__: wrong)
     with pytest.raises(ValueError, match="enlarges x2, not x4"):
         fps.main(models="gidrn", threads="1", out=tiny_models / "out.json")
@@ -513,7 +515,9 @@ def test_an_export_is_made_once_and_again_when_the_weights_change(
 
     def export(_network: nn.Module, path: Path, *_: str | int) -> None:
         made.append(path.name)
-        path.write_bytes(b"an ONNX file")
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+        onnx.helper.set_model_props(model, {"proof_levels": "0.0012"})
+        onnx.save(model, path)
 
     monkeypatch.setattr(exported_models, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(exported_models, "_export", export)
@@ -524,6 +528,7 @@ def test_an_export_is_made_once_and_again_when_the_weights_change(
         found = exported_models.exported("rfdn", 4, weights_root=tmp_path)
         assert found.path.is_file()
         assert found.parameters == 549_624
+        assert found.proof_levels == 0.0012
     assert len(made) == 2
     assert made[0] != made[1]
 

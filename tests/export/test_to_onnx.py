@@ -107,8 +107,10 @@ def test_the_file_carries_a_golden_frame_of_its_network(
     tmp_path: Path, size_hw: tuple[int, int] | None
 ) -> None:
     path, network = tmp_path / "tiny.onnx", tiny()
-    to_onnx.export(network, path, LABELS, size_hw=size_hw)
+    result = to_onnx.export(network, path, LABELS, size_hw=size_hw)
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert 0 <= float(said["proof_levels"]) < 0.1
+    assert int(said["proof_inputs"]) == len(result.deviations)
     golden = Golden.from_text(said["golden"])
     assert golden.size_hw == (size_hw or (24, 32))
     height, width = golden.window.shape[:2]
