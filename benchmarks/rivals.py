@@ -27,12 +27,15 @@ HEADER = (
 LEGEND = (
     "Parameters and multiply-adds (AIM 2020's rule, a 256x256 input) counted here; in brackets "
     "what the paper's Table 4 prints. Weights: those that ship, the authors' own file, or whether "
-    "the authors' files can be loaded although none was at hand. PSNR on Y, measured here with these "
-    "weights; a network of the luma alone is measured by the pipeline of the others. ONNX proof: "
-    "the largest difference of the exported file from PyTorch, in 8-bit levels, with these weights "
-    "or random ones. Times: ONNX Runtime's CPU provider, a B100 frame end to end, median; the last "
-    "column pairs frames with gidrn's in the same run."
+    "the authors' files can be loaded although none was at hand. PSNR on Y, measured here with "
+    "these weights; a network of the luma alone is measured by the pipeline of the others. ONNX "
+    "proof: the largest difference of the exported file from PyTorch, in 8-bit levels, with these "
+    "weights or random ones. Times: ONNX Runtime's CPU provider, a B100 frame end to end, median; "
+    "the last column pairs frames with gidrn's in the same run."
 )
+
+
+QUALITY = ",".join(str(records.RESULTS / f"quality{of}.json") for of in ("", "_official"))
 
 
 def one(
@@ -136,7 +139,7 @@ def read(files: str) -> list[Record]:
 
 def main(
     complexity: str = str(records.RESULTS / "complexity.json"),
-    quality: str = f"{records.RESULTS / 'quality.json'},{records.RESULTS / 'quality_official.json'}",
+    quality: str = QUALITY,
     speed: str = "",
     scale: str = "2,3,4",
     out: Path | None = None,
