@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from benchmarks import published, records
+from benchmarks import arguments, published, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import How, Record, What
 from gidrn import command_line, zoo
@@ -486,27 +486,6 @@ def unexplained(found: list[Record]) -> list[str]:
     ]
 
 
-def parse_names(models: str) -> list[str]:
-    """Names of CONFIGS from "all" or "a,b". Raises ValueError that names the nearest."""
-    if models == "all":
-        return list(CONFIGS)
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    for name in names:
-        if name not in CONFIGS:
-            raise zoo.unknown("network", name, CONFIGS)
-    if not names:
-        raise ValueError(f"--models wants all, or names among {', '.join(CONFIGS)}")
-    return names
-
-
-def parse_scales(scale: str) -> list[int]:
-    """Factors from "4" or "2,3,4"."""
-    parts = [part.strip() for part in scale.split(",")]
-    if not all(part.isdecimal() and int(part) in zoo.SCALES for part in parts):
-        raise ValueError(f"--scale wants one or more of 2, 3 and 4 (such as 2,4), not {scale!r}")
-    return [int(part) for part in parts]
-
-
 def parse_size(size: str) -> tuple[int, int]:
     """Height and width from "256x256"."""
     height, _, width = size.partition("x")
@@ -531,7 +510,11 @@ def main(
         size: height x width of the low-resolution input; the paper counts at 256x256.
         out: the JSON file to write; beside it go the tables, as .csv and .md.
     """
-    names, scales, size_hw = parse_names(models), parse_scales(scale), parse_size(size)
+    names, scales, size_hw = (
+        arguments.models(models, CONFIGS),
+        arguments.scales(scale),
+        parse_size(size),
+    )
     csv_path, markdown_path = paths_beside(out)
     for path in (out, csv_path, markdown_path):
         records.check_writable(path)

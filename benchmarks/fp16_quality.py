@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks import quality, records
+from benchmarks import arguments, quality, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export import precision, proof, to_onnx
@@ -146,7 +146,7 @@ def main(
         raise ValueError(f"--accumulation is fp32, fp16 or fp32,fp16, not {accumulation!r}")
     if images is not None and images < 1:
         raise ValueError(f"--images is at least 1, not {images}")
-    scales, root = quality.parse_scales(scale), benchmark_sets.data_root(data_root)
+    scales, root = arguments.scales(scale), benchmark_sets.data_root(data_root)
     sets = benchmark_sets.parse_names(dataset)
     paths = {(one, s): benchmark_sets.find_images(one, root, s) for one in sets for s in scales}
     for name in command_line.words(models):

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks import published, records, weight_files
+from benchmarks import arguments, published, records, weight_files
 from benchmarks.journal import Journal
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
@@ -441,27 +441,6 @@ def skipped_list(skipped: list[Skipped], passed_over: list[str]) -> str:
     return "\n".join(["not measured:", *lines])
 
 
-def parse_models(models: str) -> list[str]:
-    """Names of models from "all" or "a,b", each once. Raises ValueError for unknown ones."""
-    if models.strip() == "all":
-        return list(MODELS)
-    names = list(command_line.words(models))
-    for name in names:
-        if name not in MODELS:
-            raise zoo.unknown("model", name, MODELS)
-    if not names:
-        raise ValueError(f"--models wants all, or names among {', '.join(MODELS)}")
-    return names
-
-
-def parse_scales(scale: str) -> list[int]:
-    """Factors from "4" or "2,3,4"."""
-    parts = [part.strip() for part in scale.split(",")]
-    if not all(part.isdecimal() and int(part) in zoo.SCALES for part in parts):
-        raise ValueError(f"--scale wants one or more of 2, 3 and 4 (such as 2,4), not {scale!r}")
-    return [int(part) for part in parts]
-
-
 def main(
     models: str = "bicubic,gidrn",
     dataset: str = "Set5,Set14,B100",
@@ -487,8 +466,8 @@ def main(
             GIDRN_WEIGHTS, else the weights that ship.
         out: the JSON file to write; OUT.journal beside it holds finished images until then.
     """
-    scales, datasets = parse_scales(scale), benchmark_sets.parse_names(dataset)
-    names = parse_models(models)
+    scales, datasets = arguments.scales(scale), benchmark_sets.parse_names(dataset)
+    names = arguments.models(models, MODELS)
     weights = weight_files.folder(weights_root)
     skipped: list[Skipped] = []
     if models.strip() == "all":

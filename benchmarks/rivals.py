@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import published, records
-from benchmarks.complexity import parse_scales
+from benchmarks import arguments, published, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Record
 from gidrn import command_line, matlab, official, zoo
@@ -153,7 +152,7 @@ def main(
         scale: factors, with commas between.
         out: the Markdown file to write; without it, the table is printed alone.
     """
-    text = report(parse_scales(scale), read(complexity), read(quality), read(speed))
+    text = report(arguments.scales(scale), read(complexity), read(quality), read(speed))
     if out is not None:
         records.check_writable(out)
         with replacing(out) as temporary:

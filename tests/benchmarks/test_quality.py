@@ -236,7 +236,7 @@ def test_the_command_prints_a_table_and_writes_records(tiny_set5: Path, tmp_path
 
 
 BAD_INPUT: list[tuple[list[str], str]] = [
-    (["--models", "bicubik"], "no model is called 'bicubik': did you mean 'bicubic'?"),
+    (["--models", "bicubik"], "no network is called 'bicubik': did you mean 'bicubic'?"),
     (["--models", ","], "--models wants all, or names among bicubic, gidrn"),
     (["--models", "edsr"], "edsr x4 cannot be scored: no weights ship for edsr x4"),
     (["--models", "bicubic", "--scale", "5"], "--scale wants one or more of 2, 3 and 4"),

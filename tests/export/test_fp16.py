@@ -93,17 +93,34 @@ def test_inference_mode_is_emulated_alike(accumulation: fp16.Accumulation) -> No
     assert torch.equal(*found)
 
 
-@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 1), (3, 4)])
-def test_a_convolution_adds_up_in_steps(kernel: int, groups: int) -> None:
-    conv = nn.Conv2d(24, 8, kernel, padding=kernel // 2, groups=groups)
-    x = random(1, 24, 5, 6).half() * 8
-    half = fp16.Typed(conv, torch.float16)
+def in_both_sums(part: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What a part gives in FP16 when it adds up in FP32, and in FP16."""
+    half = fp16.Typed(part, torch.float16)
     with torch.no_grad():
         with Emulator():
             wide = half(x)
         with Emulator(accumulation="fp16"):
             narrow = half(x)
     assert not torch.equal(wide, narrow)
+    return wide, narrow
+
+
+def check_sum(came: Tensor, products: list[np.float32], bias: Tensor) -> None:
+    """Add up by hand in steps, and compare with one output."""
+    total = np.float16(0)
+    for start in range(0, len(products), fp16.PRODUCTS_A_STEP):
+        step = np.sum(products[start : start + fp16.PRODUCTS_A_STEP], dtype=np.float32)
+        total = np.float16(np.float32(total) + step)
+    total = np.float16(np.float32(total) + np.float32(bias.item()))
+    # One rounding of FP16 apart at most: FP32 sums in another order may fall on the other side.
+    assert abs(float(came) - float(total)) <= abs(float(total)) * 2**-10
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 1), (3, 4)])
+def test_a_convolution_adds_up_in_steps(kernel: int, groups: int) -> None:
+    conv = nn.Conv2d(24, 8, kernel, padding=kernel // 2, groups=groups)
+    x = random(1, 24, 5, 6).half() * 8
+    _, narrow = in_both_sums(conv, x)
     y, xx, out = 2, 3, 5  # one output, added up by hand
     weight, bias = conv.weight[out].numpy(force=True), conv.bias
     assert bias is not None
@@ -116,26 +133,14 @@ def test_a_convolution_adds_up_in_steps(kernel: int, groups: int) -> None:
         for j in range(kernel)
         for c in range(width)
     ]
-    total = np.float16(0)
-    for start in range(0, len(products), fp16.PRODUCTS_A_STEP):
-        step = np.sum(products[start : start + fp16.PRODUCTS_A_STEP], dtype=np.float32)
-        total = np.float16(np.float32(total) + step)
-    total = np.float16(np.float32(total) + np.float32(bias[out].item()))
-    # One rounding of FP16 apart at most: FP32 sums in another order may fall on the other side.
-    assert abs(float(narrow[0, out, y, xx]) - float(total)) <= abs(float(total)) * 2**-10
+    check_sum(narrow[0, out, y, xx], products, bias[out])
 
 
 @pytest.mark.parametrize("groups", [1, 4])
 def test_a_transposed_convolution_adds_up_in_steps(groups: int) -> None:
     conv = nn.ConvTranspose2d(24, 8, 4, stride=2, padding=1, groups=groups)
     x = random(1, 24, 5, 6).half() * 8
-    half = fp16.Typed(conv, torch.float16)
-    with torch.no_grad():
-        with Emulator():
-            wide = half(x)
-        with Emulator(accumulation="fp16"):
-            narrow = half(x)
-    assert not torch.equal(wide, narrow)
+    wide, narrow = in_both_sums(conv, x)
     # Each rounding moves the running sum by at most half a unit in its last place.
     roundings = 16 * (24 // groups) / fp16.PRODUCTS_A_STEP + 2
     assert (narrow - wide).abs().max() <= roundings * float(wide.abs().max()) * 2**-10
@@ -144,7 +149,6 @@ def test_a_transposed_convolution_adds_up_in_steps(groups: int) -> None:
     assert bias is not None
     width = 24 // groups
     first = out // (8 // groups) * width
-    total = np.float16(0)
     products = [
         np.float32(x[0, first + c, (y + 1 - i) // 2, (xx + 1 - j) // 2])
         * np.float32(weight[first + c, out % (8 // groups), i, j])
@@ -153,11 +157,7 @@ def test_a_transposed_convolution_adds_up_in_steps(groups: int) -> None:
         for j in range(4)
         for c in range(width)
     ]
-    for start in range(0, len(products), fp16.PRODUCTS_A_STEP):
-        step = np.sum(products[start : start + fp16.PRODUCTS_A_STEP], dtype=np.float32)
-        total = np.float16(np.float32(total) + step)
-    total = np.float16(np.float32(total) + np.float32(bias[out].item()))
-    assert abs(float(narrow[0, out, y, xx]) - float(total)) <= abs(float(total)) * 2**-10
+    check_sum(narrow[0, out, y, xx], products, bias[out])
 
 
 def test_statistics_alone_overflow_and_are_named() -> None:

@@ -13,8 +13,8 @@ from gidrn import zoo
 from gidrn.networks.bicubic import Resize
 from gidrn.networks.drcn import DRCN, DRCNConfig
 from gidrn.networks.drrn import DRRN, DRRNConfig
-from gidrn.networks.fsrcnn import FSRCNN, FSRCNNConfig
-from gidrn.networks.idn import IDN, IDNConfig
+from gidrn.networks.fsrcnn import FSRCNN
+from gidrn.networks.idn import IDN
 from gidrn.networks.lapsrn import LapSRN, LapSRNConfig
 from gidrn.networks.luma import LumaNetwork
 from gidrn.networks.memnet import MemNet, MemNetConfig
@@ -23,19 +23,11 @@ from gidrn.networks.rfdn_aim import RFDNAIMConfig
 from gidrn.networks.smsr import SMSRConfig, SparseMaskModule
 from gidrn.networks.srcnn import SRCNN, SRCNNConfig
 from gidrn.networks.srmdnf import SRMDNF, SRMDNFConfig
-from gidrn.networks.vdsr import VDSR, VDSRConfig
+from gidrn.networks.vdsr import VDSR
 from gidrn.resize import imresize
+from tests.small_networks import SMALL
 
-SMALL_LUMA: dict[str, Any] = {
-    "idn": IDNConfig(channels=16, blocks=1),
-    "memnet": MemNetConfig(channels=2, blocks=1, recursions=1),
-    "drrn": DRRNConfig(channels=2, units=2),
-    "drcn": DRCNConfig(channels=2, recursions=2),
-    "lapsrn": LapSRNConfig(channels=2, depth=1),
-    "vdsr": VDSRConfig(channels=2, depth=2),
-    "fsrcnn": FSRCNNConfig(channels=2, shrunk=1, mappings=1),
-    "srcnn": SRCNNConfig(widths=(2, 2)),
-}
+LUMA = ("idn", "memnet", "drrn", "drcn", "lapsrn", "vdsr", "fsrcnn", "srcnn")
 
 
 def run(network: nn.Module, x: Tensor) -> Tensor:
@@ -123,13 +115,13 @@ def test_a_network_of_whole_windows_pads_inside_and_cuts_behind(
 def test_all_luma_networks_are_looked_at() -> None:
     with torch.device("meta"):
         found = [n for n in zoo.NETWORKS if isinstance(zoo.create(n, 2), LumaNetwork)]
-    assert found == list(SMALL_LUMA)
+    assert found == list(LUMA)
 
 
-@pytest.mark.parametrize("name", SMALL_LUMA)
+@pytest.mark.parametrize("name", LUMA)
 def test_a_luma_network_leaves_colour_to_bicubic(name: str) -> None:
     torch.manual_seed(0)
-    network = zoo.create(name, 3, config=SMALL_LUMA[name])
+    network = zoo.create(name, 3, config=SMALL[name])
     assert isinstance(network, LumaNetwork)
     image = torch.rand(1, 3, 6, 5)
     came = network.to_ycbcr(run(network, image))
@@ -138,10 +130,10 @@ def test_a_luma_network_leaves_colour_to_bicubic(name: str) -> None:
     assert (came[:, 0] - expected[:, 0]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", SMALL_LUMA)
+@pytest.mark.parametrize("name", LUMA)
 def test_luma_is_matlabs(name: str) -> None:
     """16 to 235 of 255, whatever the network makes of it."""
-    network = zoo.create(name, 2, config=SMALL_LUMA[name])
+    network = zoo.create(name, 2, config=SMALL[name])
     assert isinstance(network, LumaNetwork)
     seen: list[Tensor] = []
 
@@ -173,7 +165,7 @@ def residual_ends(network: nn.Module) -> list[nn.Module]:
 @pytest.mark.parametrize("scale", zoo.SCALES)
 @pytest.mark.parametrize("name", ["idn", "memnet", "drrn", "drcn", "vdsr"])
 def test_a_silent_residual_leaves_the_bicubic_image(name: str, scale: int) -> None:
-    network = zoo.create(name, scale, config=SMALL_LUMA[name])
+    network = zoo.create(name, scale, config=SMALL[name])
     silence(*residual_ends(network))
     image = torch.rand(1, 3, 5, 4)
     expected = run(zoo.load("bicubic", scale), image)
@@ -226,7 +218,7 @@ def pass_first_channel(network: nn.Module) -> None:
 
 @pytest.mark.parametrize("scale", zoo.SCALES)
 def test_fsrcnns_middle_tap_is_each_first_pixel(scale: int) -> None:
-    network = FSRCNN(scale, SMALL_LUMA["fsrcnn"])
+    network = FSRCNN(scale, SMALL["fsrcnn"])
     pass_first_channel(network.deep)
     silence(network.reconstruct)
     with torch.no_grad():
@@ -242,7 +234,7 @@ def test_fsrcnns_middle_tap_is_each_first_pixel(scale: int) -> None:
 @pytest.mark.parametrize("scale", zoo.SCALES)
 def test_idns_middle_tap_is_each_last_pixel(scale: int) -> None:
     """The authors' output lacks the first s - 1 rows and columns, and has its taps from there."""
-    network = IDN(scale, SMALL_LUMA["idn"])
+    network = IDN(scale, SMALL["idn"])
     network.shallow = network.blocks = nn.Sequential()
     network.reconstruct.weight = nn.Parameter(torch.zeros(1, 1, 17, 17))
     silence(network.reconstruct)
@@ -289,7 +281,7 @@ def test_a_level_of_lapsrn_is_its_residual_on_the_bilinear_image(up_kernel: int)
 
 def test_lapsrns_threefold_is_its_fourfold_shrunk() -> None:
     torch.manual_seed(0)
-    by_three, by_four = (LapSRN(scale, SMALL_LUMA["lapsrn"]) for scale in (3, 4))
+    by_three, by_four = (LapSRN(scale, SMALL["lapsrn"]) for scale in (3, 4))
     by_four.load_state_dict(by_three.state_dict())
     low = torch.rand(1, 1, 4, 5)
     with torch.inference_mode():
