@@ -26,15 +26,15 @@ from gidrn.networks.srmdnf import SRMDNFConfig
 from gidrn.networks.vdsr import VDSRConfig
 
 SMALL: dict[str, Any] = {
-    "gidrn": GIDRNConfig(channels=16),
-    "idrn": GIDRNConfig(channels=16, group_width=None),
-    "rfdn": RFDNConfig(channels=8),
-    "rfdn_l": RFDNConfig(channels=12, dual_path=True, dense_shortcut=True, anrb=True),
+    "gidrn": GIDRNConfig(channels=16, groups_of_blocks=2, blocks_per_group=2),
+    "idrn": GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1, group_width=None),
+    "rfdn": RFDNConfig(channels=8, blocks=2),
+    "rfdn_l": RFDNConfig(channels=12, blocks=2, dual_path=True, dense_shortcut=True, anrb=True),
     "rfdn_aim": RFDNAIMConfig(channels=8, blocks=2),
-    "imdn": IMDNConfig(channels=16, distilled=4),
-    "imdn_jdsr": IMDNConfig(channels=16, distilled=4),
+    "imdn": IMDNConfig(channels=16, blocks=2, distilled=4),
+    "imdn_jdsr": IMDNConfig(channels=16, blocks=2, distilled=4),
     "pan": PANConfig(channels=8, up_channels=4, blocks=2),
-    "latticenet": LatticeNetConfig(channels=16, inner_channels=8, blocks=3),
+    "latticenet": LatticeNetConfig(channels=16, inner_channels=8, blocks=2),
     "smsr": SMSRConfig(channels=8, modules=2, layers=3, attention_reduction=4),
     "carn": CARNConfig(channels=8),
     "carn_m": CARNConfig(channels=8, groups=4, shared=True),
