@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,32 @@ class Deviation:
     @property
     def within_limit(self) -> bool:
         return self.levels <= LIMIT_LEVELS and self.rounded_levels <= LIMIT_LEVELS
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A case that proves nothing, since the network itself is lost on it.
+
+    Networks without normalisation may grow without bounds on images unlike those they learnt from:
+    PAN's published weights answer noise with values of 1e19. PyTorch's own arithmetic is then
+    further from the truth than `LIMIT_LEVELS`, and so would be any export's.
+    """
+
+    case: str
+    size_hw: tuple[int, int]
+    levels: float
+    """How far PyTorch in FP32 is from PyTorch in FP64."""
+
+    def __str__(self) -> str:
+        return f"{self.case} {self.size_hw[0]}x{self.size_hw[1]}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a file and its network gave on every case."""
+
+    deviations: list[Deviation]
+    diverged: list[Diverged]
 
 
 def read_photos(folder: Path = SAMPLES) -> list[NDArray[np.uint8]]:
@@ -152,14 +179,18 @@ def compare(
     on: Sequence[Case],
     *,
     title: str = "proof",
-) -> list[Deviation]:
+) -> Comparison:
     """Run both on every case.
 
     Raises NotProvedError for an output that is not finite or of another shape.
     """
-    found = []
+    found = Comparison([], [])
     for case in tqdm(on, desc=title, unit="", leave=False):
-        wanted = network(case.image).numpy()
+        output = network(case.image)
+        if (lost := _diverged(network, case, case.image, output)) is not None:
+            found.diverged.append(lost)
+            continue
+        wanted = output.numpy()
         came = run(case.image.numpy())
         where = f"{case.name} {case.size_hw[0]}x{case.size_hw[1]}"
         _check_shape(f"{title}: on {where}", came, wanted)
@@ -167,7 +198,7 @@ def compare(
             raise NotProvedError(f"{title}: on {where} the output is not finite")
         levels = float(np.abs(came - wanted).max()) * 255
         rounded = [np.rint(np.clip(x, 0, 1) * 255).astype(np.int16) for x in (came, wanted)]
-        found.append(
+        found.deviations.append(
             Deviation(case.name, case.size_hw, levels, int(np.abs(rounded[0] - rounded[1]).max()))
         )
     return found
@@ -181,17 +212,21 @@ def compare_frames(
     *,
     dtype: Dtype = "fp32",
     title: str = "proof",
-) -> list[Deviation]:
+) -> Comparison:
     """The same for a file that takes uint8 frames, opened in RGB or BGR order.
 
     A deviation's `levels` is how far, beyond the half level of rounding, a value is from PyTorch's.
     Raises NotProvedError for an output of another shape, and where more than `MOST_MISROUNDED` (by
     the file's `dtype`) of the values are not PyTorch's rounded ones.
     """
-    found = []
+    found = Comparison([], [])
     for case in tqdm(on, desc=title, unit="", leave=False):
         low = np.rint(case.image.numpy() * 255).astype(np.uint8)  # RGB (N, 3, H, W)
-        high = network(torch.from_numpy(low.astype(np.float32)) / 255)
+        image = torch.from_numpy(low.astype(np.float32)) / 255
+        high = network(image)
+        if (lost := _diverged(network, case, image, high)) is not None:
+            found.diverged.append(lost)
+            continue
         wanted = np.clip(high.numpy(), 0, 1) * 255
         channels = [0, 1, 2] if upscale.color == "rgb" else [2, 1, 0]
         frames = np.ascontiguousarray(low[:, channels].transpose(0, 2, 3, 1))
@@ -205,14 +240,44 @@ def compare_frames(
                 f"{MOST_MISROUNDED[dtype]:.0%} is the limit; no file was written"
             )
         levels = max(0.0, float(np.abs(came - wanted).max()) - 0.5)
-        found.append(Deviation(case.name, case.size_hw, levels, int(off.max())))
+        found.deviations.append(Deviation(case.name, case.size_hw, levels, int(off.max())))
     return found
 
 
-def require(found: Sequence[Deviation], *, title: str) -> None:
-    """Raises NotProvedError, naming the worst case, where a deviation passes `LIMIT_LEVELS`."""
-    worst = max(found, key=lambda deviation: (deviation.rounded_levels, deviation.levels))
-    if not all(deviation.within_limit for deviation in found):
+def _diverged(network: nn.Module, case: Case, image: Tensor, output: Tensor) -> Diverged | None:
+    """Whether `network` is lost on a case; None also where its output is a picture's.
+
+    FP64 decides, and is asked only about output outside [-1, 2]: a picture has [0, 1]. A network
+    that cannot compute in FP64 is held to what it gave.
+    """
+    if bool(((output >= -1) & (output <= 2)).all()):
+        return None
+    try:
+        exact = copy.deepcopy(network).double()(image.double())
+    except RuntimeError:  # a constant of another type within
+        return None
+    levels = float((exact - output.double()).abs().max()) * 255
+    if levels <= LIMIT_LEVELS:
+        return None
+    return Diverged(case.name, case.size_hw, levels)
+
+
+def require(found: Comparison, *, title: str) -> None:
+    """Raises NotProvedError, naming the worst case, where a deviation passes `LIMIT_LEVELS`.
+
+    And where the network diverges on half of the cases or more: too little is left to prove.
+    """
+    if len(found.diverged) >= len(found.deviations):
+        raise NotProvedError(
+            f"{title}: the network itself diverges on {len(found.diverged)} of "
+            f"{len(found.diverged) + len(found.deviations)} inputs, where PyTorch in FP32 is up to "
+            f"{max(one.levels for one in found.diverged):.3g} levels from PyTorch in FP64, so that "
+            "nothing can be proved there: are these its weights? No file was written"
+        )
+    worst = max(
+        found.deviations, key=lambda one: (not one.within_limit, one.rounded_levels, one.levels)
+    )
+    if not worst.within_limit:
         raise NotProvedError(
             f"{title}: the export differs from PyTorch by {worst.levels:.3g} levels on "
             f"{worst.case} {worst.size_hw[0]}x{worst.size_hw[1]}, and {LIMIT_LEVELS:g} is the "

@@ -82,6 +82,8 @@ class Exported:
     curve: Curve | None
     deviations: list[Deviation]
     """On the weights asked for."""
+    diverged: list[proof.Diverged]
+    """Cases on which the network itself is lost, so that they prove nothing."""
     exaggerated: list[Deviation]
     """On the same network with an attention that cannot be overlooked; empty without one."""
     left_out: list[proof.Case]
@@ -287,7 +289,9 @@ def export(
             changed, curve = rewritten(loud, how, on, labels.merged_groups)
             plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
             _write(changed, curve, temporary, plain, form)
-            exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
+            exaggerated = _prove(
+                loud, temporary, plain, proof.small(on), "exaggerated attention"
+            ).deviations
         changed, curve = rewritten(network, how, on, labels.merged_groups)
         if labels.dtype == "fp16":
             half, plan = precision.to_fp16(changed, labels.scale, photos or ours, proof.small(on))
@@ -297,7 +301,9 @@ def export(
         found = _prove(network, temporary, labels, on, "proof")
         _note(temporary, found)
         _check_golden(temporary)
-    return Exported(path, nodes, curve, found, exaggerated, left_out, plan)
+    return Exported(
+        path, nodes, curve, found.deviations, found.diverged, exaggerated, left_out, plan
+    )
 
 
 def choose_groups(
@@ -376,7 +382,7 @@ def _write(
 
 def _prove(
     network: nn.Module, path: Path, labels: Labels, on: Sequence[proof.Case], title: str
-) -> list[Deviation]:
+) -> proof.Comparison:
     """Run the file as users run it, and compare. Raises proof.NotProvedError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the runtime's, about random weights
@@ -391,12 +397,16 @@ def _prove(
     return found
 
 
-def _note(path: Path, found: Sequence[Deviation]) -> None:
+def _note(path: Path, found: proof.Comparison) -> None:
     """Write into a file's metadata how far it was from PyTorch, in 8-bit levels."""
     model = onnx.load(path)
-    worst = max(one.levels for one in found)
+    worst = max(one.levels for one in found.deviations)
     model.metadata_props.add(key="proof_levels", value=f"{worst:.2g}")
-    model.metadata_props.add(key="proof_inputs", value=str(len(found)))
+    model.metadata_props.add(key="proof_inputs", value=str(len(found.deviations)))
+    if found.diverged:
+        model.metadata_props.add(
+            key="proof_diverged", value=", ".join(str(one) for one in found.diverged)
+        )
     path.write_bytes(model.SerializeToString())
 
 
@@ -436,6 +446,11 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
         if (other := loud.get((one.case, one.size_hw))) is not None:
             line += f"   exaggerated attention {other.levels:8.5f} ({other.rounded_levels})"
         lines.append(line)
+    for lost in result.diverged:
+        lines.append(
+            f"  {lost.case:10} {lost.size_hw[0]:>4}x{lost.size_hw[1]:<4} proves nothing: the "
+            f"network itself diverges (PyTorch in FP32 is {lost.levels:.2g} levels from FP64)"
+        )
     if result.left_out:
         sizes = ", ".join(f"{h}x{w}" for h, w in (case.size_hw for case in result.left_out))
         lines.append(f"  left out, too costly for a network of this size: {sizes}")

@@ -6,7 +6,8 @@ the order that its metadata `color` says, `range` being "0-255". Metadata of the
 ``gidrn-onnx/1``, all strings: `format`, `model`, `scale`, `color`, `range`, `layout`, `context`,
 `dtype`, `attention`, `weights`, `weights_sha256`, `project_version`; `precision_plan` (JSON) in an
 FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1; `proof_levels`, the largest
-difference from PyTorch at its proof in 8-bit levels, and `proof_inputs`, of how many inputs.
+difference from PyTorch at its proof in 8-bit levels, and `proof_inputs`, of how many inputs;
+`proof_diverged`, the inputs that proved nothing, since the network itself is lost on them.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gidrn
 from export import golden_frames, proof, to_onnx
@@ -144,6 +144,51 @@ def test_output_of_another_shape_is_refused() -> None:
     case = proof.Case("noise", torch.rand(1, 3, 4, 4))
     with pytest.raises(proof.NotProvedError, match="not \\(1, 3, 4, 4\\)"):
         proof.compare(nn.Identity(), lambda x: x[:, :, :3], [case])
+
+
+class Growing(nn.Module):
+    """x1, lost on what is brighter than `limit` on average: values of 1e11, 1e4 from FP64's."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+        self.weight = nn.Parameter(torch.tensor(1 / 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = (x.mean() > self.limit).to(x.dtype)
+        return x + bright * x * self.weight * 1e12
+
+
+@pytest.mark.parametrize("frames", [None, "rgb"])
+def test_inputs_on_which_a_network_is_lost_prove_nothing(
+    frames: Color | None, tmp_path: Path
+) -> None:
+    """As PAN's published weights are on noise: no export could agree to a level there."""
+    path = tmp_path / "growing.onnx"
+    labels = Labels("growing", 1, "random", "", "global", frames=frames)
+    result = to_onnx.export(Growing(0.999), path, labels)
+    assert [(one.case, one.size_hw) for one in result.diverged] == [("white", (24, 36))]
+    assert result.diverged[0].levels > 1e4
+    assert max(one.levels for one in result.deviations) < 0.01
+    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert said["proof_diverged"] == "white 24x36"
+    assert int(said["proof_inputs"]) == len(result.deviations)
+    assert "white        24x36   proves nothing" in to_onnx.report(result, labels, "curve")
+
+
+def test_a_network_lost_on_most_inputs_is_refused(tmp_path: Path) -> None:
+    labels = Labels("growing", 1, "random", "", "global")
+    with pytest.raises(proof.NotProvedError, match=r"itself diverges on 1\d of 15"):
+        to_onnx.export(Growing(0.1), tmp_path / "growing.onnx", labels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_large_values_alone_are_no_divergence() -> None:
+    """Where FP64 agrees, the file must too."""
+    case = proof.Case("noise", torch.rand(1, 3, 4, 4))
+    network = nn.Hardtanh(5, 6)
+    with pytest.raises(proof.NotProvedError, match="differs"):
+        proof.require(proof.compare(network, np.zeros_like, [case]), title="proof")
 
 
 @pytest.mark.parametrize(("frames", "opset"), [("bgr", 18), ("rgb", 17)])
