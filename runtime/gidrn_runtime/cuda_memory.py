@@ -107,6 +107,28 @@ def make_stream(cuda: Cuda, stack: ExitStack) -> Any:
     return stream
 
 
+class Stopwatch:
+    """Two events, and the time that passes on the GPU between them."""
+
+    def __init__(self, cuda: Cuda, stack: ExitStack) -> None:
+        """`stack` destroys both."""
+        self._cuda = cuda
+        self._events = []
+        for _ in range(2):
+            event = cuda.call("cuEventCreate", int(cuda.driver.CUevent_flags.CU_EVENT_DEFAULT))
+            stack.callback(cuda.call, "cuEventDestroy", event)
+            self._events.append(event)
+
+    def milliseconds(self, stream: Any, work: Callable[[], None]) -> float:
+        """How long what `work` puts on the stream takes there; waits for it."""
+        begin, end = self._events
+        self._cuda.call("cuEventRecord", begin, stream)
+        work()
+        self._cuda.call("cuEventRecord", end, stream)
+        self._cuda.call("cuStreamSynchronize", stream)
+        return float(self._cuda.call("cuEventElapsedTime", begin, end))
+
+
 def capture(cuda: Cuda, stack: ExitStack, stream: Any, work: Callable[[], None]) -> Any:
     """What `work` puts on the stream, as one graph to launch; nothing of it runs now.
 

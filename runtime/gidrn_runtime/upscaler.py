@@ -202,6 +202,34 @@ class Upscaler:
         with self._in_use():
             return self._run(np.ascontiguousarray(x))
 
+    def device_ms(self, frames: Frame | npt.NDArray[np.uint8]) -> float | None:
+        """Milliseconds that the GPU takes for a frame (H, W, 3) or frames (N, H, W, 3) at once.
+
+        One run, its input on the GPU already and its output left there; conversion from and to
+        uint8 counts where the model has it inside. TensorRT's engines time it by the GPU's events,
+        ort-cuda by the host's clock. None on the CPU. For measuring: the picture is thrown away.
+
+        Raises:
+            ValueError: no such frames, or not of a size and number that the model takes unpadded.
+            FrameTooLargeError, EngineError, RuntimeError: as for one frame.
+        """
+        several = frames if getattr(frames, "ndim", 3) == 4 else np.asarray(frames)[None]
+        for frame in several:
+            check_frame(frame)
+        n, *size_hw = several.shape[:3]
+        limits = zip(self._info.least, (n, *size_hw), self._info.most, strict=True)
+        if not all(least <= side <= (most or side) for least, side, most in limits):
+            raise ValueError(
+                f"{self._path} does not take {n} frames of {size_hw[0]}x{size_hw[1]} as they are"
+            )
+        with self._in_use():
+            if self._info.frames is None:
+                wire = tensor_from_frames(several, self._color).astype(self._info.dtype, copy=False)
+            else:
+                step = 1 if self._info.frames == self._color else -1
+                wire = np.ascontiguousarray(several[..., ::step])
+            return self._engine.device_ms(wire)
+
     def close(self) -> None:
         """Wait for the calls in progress, then release the model. A second call does nothing."""
         with self._idle:

@@ -34,6 +34,7 @@ class PlayedDriver:
     """`cuda.bindings.driver`, with the functions that this project uses."""
 
     CUresult = real.CUresult
+    CUevent_flags = real.CUevent_flags
     CUstream_flags = real.CUstream_flags
     CUstreamCaptureMode = real.CUstreamCaptureMode
 
@@ -48,6 +49,9 @@ class PlayedDriver:
         """Streams whose capture was made invalid."""
         self.graphs: dict[int, list[Step]] = {}
         self.launches = 0
+        self.events: dict[int, int | None] = {}
+        """Of each event, after how many of all steps it happened; None before."""
+        self.steps_done = 0
         self.fail: dict[str, Any] = {}
         """Functions that fail next, and with what."""
         self._current = threading.local()
@@ -62,6 +66,7 @@ class PlayedDriver:
             "host": len(self.host),
             "streams": len(self.streams),
             "graphs": len(self.graphs),
+            "events": len(self.events),
         }
 
     def _number(self, nbytes: int = 256) -> int:
@@ -174,6 +179,41 @@ class PlayedDriver:
         steps, self.streams[stream] = self.streams[stream], []
         for step in steps:
             step()
+            self.steps_done += 1
+        return (SUCCESS,)
+
+    def cuEventCreate(self, flags: int) -> tuple[Any, int]:
+        if error := self._refuse("cuEventCreate"):
+            return error, 0
+        assert flags == int(real.CUevent_flags.CU_EVENT_DEFAULT)  # keeps time, and does not block
+        event = self._number()
+        self.events[event] = None
+        return SUCCESS, event
+
+    def cuEventRecord(self, event: int, stream: int) -> tuple[Any]:
+        if error := self._refuse("cuEventRecord"):
+            return (error,)
+
+        def happen() -> None:
+            self.events[event] = self.steps_done
+
+        self.events[event] = None
+        self.put(stream, happen)
+        return (SUCCESS,)
+
+    def cuEventElapsedTime(self, begin: int, end: int) -> tuple[Any, float]:
+        """A millisecond for each step between the two."""
+        if error := self._refuse("cuEventElapsedTime"):
+            return error, 0.0
+        first, last = self.events[begin], self.events[end]
+        if first is None or last is None:
+            return real.CUresult.CUDA_ERROR_NOT_READY, 0.0
+        return SUCCESS, float(last - first - 1)
+
+    def cuEventDestroy(self, event: int) -> tuple[Any]:
+        if error := self._refuse("cuEventDestroy"):
+            return (error,)
+        del self.events[event]
         return (SUCCESS,)
 
     def cuStreamBeginCapture(self, stream: int, mode: Any) -> tuple[Any]:

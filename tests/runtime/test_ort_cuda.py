@@ -50,6 +50,18 @@ def test_bound_runs_equal_plain_ones_at_every_size(make_model: MakeModel) -> Non
     bound.close()
 
 
+def test_a_bound_run_is_timed(make_model: MakeModel) -> None:
+    bound = OnCpu(make_model(), 1)
+    tensor = noise(1, 3, 4, 6)
+    taken = bound.device_ms(tensor)
+    assert taken is not None
+    assert 0 < taken < 10_000
+    wrong: Any = np.zeros((1, 3, 4), np.float32)
+    with pytest.raises(EngineError):
+        bound.device_ms(wrong)
+    np.testing.assert_array_equal(bound.run(tensor), OrtCpu(make_model(), 1).run(tensor))
+
+
 def test_a_returned_array_is_the_caller_s(make_model: MakeModel) -> None:
     engine = OnCpu(make_model(), 1)
     ones: Any = np.ones((1, 3, 2, 2), np.float32)

@@ -151,6 +151,11 @@ def test_results_belong_to_the_caller(upscale: Upscaler, photo: np.ndarray) -> N
     assert (tensor == 2).all()
 
 
+def test_a_cpu_has_no_clock_of_its_own(upscale: Upscaler, photo: np.ndarray) -> None:
+    assert upscale.device_ms(photo) is None
+    assert upscale.device_ms(np.stack([photo, photo])) is None
+
+
 def test_describe_tells_what_runs(tiny: Path) -> None:
     import onnxruntime
 

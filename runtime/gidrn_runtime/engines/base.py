@@ -85,6 +85,14 @@ class Engine(ABC):
             EngineError: the run failed otherwise.
         """
 
+    def device_ms(self, tensor: Array) -> float | None:
+        """Milliseconds of one run on the GPU, its input there already and its output left there.
+
+        None where the engine has no such clock, as on the CPU. For measuring: the run's output is
+        thrown away. Raises what `run` raises.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Release the model. A second call does nothing."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from gidrn_runtime.tensorrt_api import Api, Flavor, Messages
 
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
 """TensorRT's words for NumPy's."""
+
+Result = TypeVar("Result")
 
 LANES = 4
 """Sizes, or threads at one size, that are kept ready at most: each holds memory of the GPU."""
@@ -135,10 +139,17 @@ class TensorRT(Engine):
         return "; ".join(told) or "it gave no reason"
 
     def run(self, tensor: Array) -> Array:
+        return self._in_lane(tensor.shape, lambda lane: lane.run(tensor))
+
+    def device_ms(self, tensor: Array) -> float | None:
+        return self._in_lane(tensor.shape, lambda lane: lane.device_ms(tensor))
+
+    def _in_lane(self, shape: tuple[int, ...], work: Callable[[_Lane], Result]) -> Result:
+        """What `work` makes of a lane of this shape; after a failure the lane is no more."""
         self._cuda.use()
-        lane = self._take(tensor.shape)
+        lane = self._take(shape)
         try:
-            high = lane.run(tensor)
+            found = work(lane)
         except BaseException:
             with self._turn:  # what a failed run left is not used again
                 self._lanes.remove(lane)
@@ -150,7 +161,7 @@ class TensorRT(Engine):
             lane.busy = False
             self._lanes.append(self._lanes.pop(self._lanes.index(lane)))  # the last used, last
             self._turn.notify_all()
-        return high
+        return found
 
     def _take(self, shape: tuple[int, ...]) -> _Lane:
         """A lane for inputs of this shape that no other thread uses, made where there is none."""
@@ -228,6 +239,15 @@ class TensorRTRtx(TensorRT):
     remedy = f"{tensorrt_api.REMEDIES['tensorrt-rtx']}, on a machine with an RTX GPU"
 
 
+@dataclass(frozen=True)
+class _Bare:
+    """What a lane measures itself with."""
+
+    stopwatch: cuda_memory.Stopwatch
+    graph: Any
+    """Of the execution without its copies; None where there can be none."""
+
+
 class _Lane:
     """All that a run at one size needs. One thread at a time."""
 
@@ -259,24 +279,28 @@ class _Lane:
             # Once outside of the capture: the library prepares itself at a size's first run.
             self._enqueue()
             self._wait()
-            self._graph = self._capture(api, stack)
+            self._graph = None
+            if not api.is_capturable(self._context, self._stream):
+                self.why_no_graph = f"{api.flavor} says that this plan cannot be captured"
+            else:
+                try:
+                    self._graph = self._capture(stack, self._enqueue)
+                except EngineError as error:  # slower, and the same numbers: `describe` tells
+                    self.why_no_graph = str(error)
+            self._bare: _Bare | None = None
             self._stack = stack.pop_all()
 
-    def _capture(self, api: Api, stack: ExitStack) -> Any:
-        if not api.is_capturable(self._context, self._stream):
-            self.why_no_graph = f"{api.flavor} says that this plan cannot be captured"
-            return None
-        try:
-            return cuda_memory.capture(self._cuda, stack, self._stream, self._enqueue)
-        except EngineError as error:  # slower, and the same numbers: `describe` tells
-            self.why_no_graph = str(error)
-            return None
+    def _capture(self, stack: ExitStack, work: Callable[[], None]) -> Any:
+        return cuda_memory.capture(self._cuda, stack, self._stream, work)
 
     def _enqueue(self) -> None:
         self._low.upload(self._stream)
+        self._execute()
+        self._high.download(self._stream)
+
+    def _execute(self) -> None:
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineError(f"TensorRT did not run: {self._told()}")
-        self._high.download(self._stream)
 
     def _wait(self) -> None:
         self._cuda.call("cuStreamSynchronize", self._stream)
@@ -284,12 +308,29 @@ class _Lane:
     def run(self, tensor: Array) -> Array:
         """One run; what it returns belongs to the caller."""
         np.copyto(self._low.host, tensor)
-        if self._graph is None:
-            self._enqueue()
-        else:
-            self._cuda.call("cuGraphLaunch", self._graph, self._stream)
+        self._launch(self._graph, self._enqueue)
         self._wait()
         return self._high.host.copy()
+
+    def device_ms(self, tensor: Array) -> float:
+        """Milliseconds of the execution alone, as a graph of its own where a run is one."""
+        if self._bare is None:
+            graph = None if self._graph is None else self._capture(self._stack, self._execute)
+            self._bare = _Bare(cuda_memory.Stopwatch(self._cuda, self._stack), graph)
+        bare = self._bare
+        np.copyto(self._low.host, tensor)
+        self._low.upload(self._stream)
+        self._wait()
+        return bare.stopwatch.milliseconds(
+            self._stream, lambda: self._launch(bare.graph, self._execute)
+        )
+
+    def _launch(self, graph: Any, work: Callable[[], None]) -> None:
+        """Put `work` on the stream: as its graph, or step by step where there is none."""
+        if graph is None:
+            work()
+        else:
+            self._cuda.call("cuGraphLaunch", graph, self._stream)
 
     def close(self) -> None:
         """Free all of it."""
