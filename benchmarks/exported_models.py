@@ -45,7 +45,7 @@ class ExportedModel:
 
     path: Path
     weights: str
-    """"shipped", "file NAME" or "random (seed N)"."""
+    """"shipped", "file NAME", "random (seed N)" or "none"."""
     parameters: int
     proof_levels: float
     """Its largest difference from PyTorch at its proof, in 8-bit levels."""
@@ -70,7 +70,12 @@ def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedMod
 
 
 def with_weights(name: str, scale: int, weights_root: Path | None) -> tuple[nn.Module, str, str]:
-    """A network in eval mode, a word on its weights, and their sha256."""
+    """A network in eval mode, a word on its weights, and their sha256.
+
+    The word is "shipped", "file NAME", "random (seed 0)", or "none" for one that has no weights.
+    """
+    if zoo.needs_no_weights(name):
+        return zoo.load(name, scale), "none", ""
     for file in weight_files.names(weight_files.folder(weights_root), name, scale):
         if not file.is_file():
             continue

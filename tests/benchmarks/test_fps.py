@@ -504,6 +504,7 @@ def test_weights_come_from_the_root_where_they_fit(
     checkpoints.save_weights({"other": torch.ones(1)}, file, metadata={})
     assert exported_models.with_weights("imdn", 4, tmp_path)[1] == "random (seed 0)"
     assert "does not fit" in capsys.readouterr().err
+    assert exported_models.with_weights("bicubic", 4, tmp_path)[1:] == ("none", "")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         exported_models.with_weights("imdn", 4, tmp_path / "nowhere")
 
