@@ -6,6 +6,7 @@ weights, versions, and the source of networks and exporter.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import logging
@@ -24,6 +25,8 @@ from benchmarks import weight_files
 from benchmarks.low_images import smooth_noise
 from benchmarks.records import PROJECT
 from export import to_onnx
+from export.proof import Dtype
+from export.rewrites.frames import Color
 from gidrn import checkpoints, evaluation, zoo
 
 CACHE = PROJECT / "build" / "benchmarks"
@@ -51,8 +54,17 @@ class ExportedModel:
     """Its largest difference from PyTorch at its proof, in 8-bit levels."""
 
 
-def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedModel:
+def exported(
+    name: str,
+    scale: int,
+    *,
+    weights_root: Path | None,
+    dtype: Dtype = "fp32",
+    frames: Color | None = None,
+) -> ExportedModel:
     """The ONNX file of a network of the zoo, exported now where it is not there yet.
+
+    `dtype` is what it computes in; with `frames` it takes uint8 frames in that order.
 
     Weights are those of `weights_root` (or GIDRN_WEIGHTS), a file such as `imdn_x4.safetensors` or
     `imdn_x4.pth`; else those that ship; else made up and named so, since speed does not depend on
@@ -60,10 +72,13 @@ def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedMod
     for a root that is given and not there.
     """
     network, weights, weights_sha256 = with_weights(name, scale, weights_root)
-    path = CACHE / f"{name}_x{scale}_{_key(name, scale, weights_sha256)}.onnx"
+    marks: list[str] = [mark for mark in (dtype if dtype != "fp32" else None, frames) if mark]
+    key = _key(name, scale, weights_sha256, marks)
+    path = CACHE / ("_".join([name, f"x{scale}", *marks, key]) + ".onnx")
     if not path.is_file():
         CACHE.mkdir(parents=True, exist_ok=True)
-        _export(network, path, name, scale, weights, weights_sha256)
+        labels = labels_of(name, scale, weights, weights_sha256)
+        _export(network, path, dataclasses.replace(labels, dtype=dtype, frames=frames))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     return ExportedModel(path, weights, parameters, float(told["proof_levels"]))
@@ -145,10 +160,10 @@ def _sha256_of_weights(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _key(name: str, scale: int, weights_sha256: str) -> str:
+def _key(name: str, scale: int, weights_sha256: str, marks: list[str]) -> str:
     """A hash of everything that the ONNX file depends on."""
     versions = [importlib.metadata.version(package) for package in _VERSIONS]
-    facts = (name, scale, zoo.find(name).config, weights_sha256, versions)
+    facts = (name, scale, zoo.find(name).config, weights_sha256, versions, marks)
     digest = hashlib.sha256(repr(facts).encode())
     networks = Path(str(gidrn.__file__)).parent / "networks"
     exporter = Path(to_onnx.__file__).parent
@@ -157,12 +172,10 @@ def _key(name: str, scale: int, weights_sha256: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _export(
-    network: nn.Module, path: Path, name: str, scale: int, weights: str, weights_sha256: str
-) -> None:
+def _export(network: nn.Module, path: Path, labels: to_onnx.Labels) -> None:
     """The one place that calls our exporter."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
-    to_onnx.export(network, path, labels_of(name, scale, weights, weights_sha256))
+    to_onnx.export(network, path, labels)
 
 
 def labels_of(name: str, scale: int, weights: str, weights_sha256: str) -> to_onnx.Labels:

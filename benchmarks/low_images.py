@@ -17,9 +17,13 @@ B100_SIZES_HW = {(321, 481): 77, (481, 321): 23}
 """Height and width of B100's photos, and how many have them."""
 
 
+DISTINCT = 4
+"""Pictures that large sizes are made of; the time of a network does not depend on what it sees."""
+
+
 @dataclass(frozen=True)
 class LowImages:
-    """Inputs of one run: RGB frames (H, W, 3) uint8, with their names."""
+    """Inputs of a run: RGB frames (H, W, 3) uint8, or batches (N, H, W, 3), with their names."""
 
     label: str
     """What they are, for tables and records: "B100", or "B100 sizes, generated stand-ins"."""
@@ -29,7 +33,26 @@ class LowImages:
     @property
     def sizes_hw(self) -> tuple[tuple[int, int], ...]:
         """Height and width of each frame."""
-        return tuple((frame.shape[0], frame.shape[1]) for frame in self.frames)
+        return tuple((frame.shape[-3], frame.shape[-2]) for frame in self.frames)
+
+    def in_batches(self, batch: int) -> LowImages:
+        """So many frames of one size together, (N, H, W, 3); a size's last batch may fill up with
+        its first frames. A batch of 1 leaves them as they are."""
+        if batch == 1:
+            return self
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, size in enumerate(self.sizes_hw):
+            groups.setdefault(size, []).append(i)
+        chosen = [
+            [group[(first + k) % len(group)] for k in range(batch)]
+            for group in groups.values()
+            for first in range(0, len(group), batch)
+        ]
+        return LowImages(
+            self.label,
+            tuple(f"{self.names[indices[0]]} and {batch - 1} more" for indices in chosen),
+            tuple(np.stack([self.frames[i] for i in indices]) for indices in chosen),
+        )
 
     def only(self, indices: Sequence[int]) -> LowImages:
         """The frames of these indices, in this order."""
@@ -70,6 +93,18 @@ def b100_stand_ins(scale: int) -> LowImages:
         "B100 sizes, generated stand-ins",
         tuple(f"stand-in {i:03}" for i in range(count)),
         tuple(smooth_noise((h // scale, w // scale), seed=i) for i, (h, w) in enumerate(highs)),
+    )
+
+
+def of_size(size_hw: tuple[int, int], batch: int, count: int) -> LowImages:
+    """Generated pictures of one size: a frame, or a batch of a few distinct ones, `count` times."""
+    height, width = size_hw
+    pictures = [smooth_noise(size_hw, seed) for seed in range(min(batch, DISTINCT))]
+    one = pictures[0] if batch == 1 else np.stack([pictures[i % DISTINCT] for i in range(batch)])
+    return LowImages(
+        f"{height}x{width}, generated",
+        tuple(f"turn {i}" for i in range(count)),
+        (one,) * count,
     )
 
 

@@ -39,7 +39,10 @@ RESULTS = PROJECT / "benchmarks" / "results"
 
 Value = str | int | float | bool | None
 
-_PACKAGES = ("gidrn", "torch", "onnxruntime", "onnxruntime-gpu", "numpy", "onnx")
+_PACKAGES = (
+    *("gidrn", "torch", "triton", "onnxruntime", "onnxruntime-gpu", "numpy", "onnx"),
+    *("tensorrt", "tensorrt-rtx", "cuda-python"),
+)
 _ARITHMETIC = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile"),  # x86-64
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16"),  # aarch64
@@ -228,6 +231,12 @@ def cpu_slug() -> str:
     return re.sub(r"[^a-z0-9]+", "-", _cpu()[0].lower()).strip("-") or "cpu"
 
 
+def gpu_slug() -> str:
+    """The first GPU's name as part of a file name: "nvidia-h200"."""
+    first = (_gpu() or "gpu").split(",")[0]
+    return re.sub(r"[^a-z0-9]+", "-", first.lower()).strip("-")
+
+
 def commit_of(folder: Path) -> Commit:
     """The commit checked out in `folder`; unknown where that is no git work tree's root."""
     top = _answer("git", "-C", str(folder), "rev-parse", "--show-toplevel")
@@ -360,6 +369,22 @@ def _os() -> str:
 def _gpu() -> str | None:
     query = _answer("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     return "; ".join(query.splitlines()) if query else None
+
+
+def gpu_state() -> str | None:
+    """Clocks, power and temperature of each GPU now, or None where there is no nvidia-smi.
+
+    As in "SM 1980 MHz, memory 2619 MHz, 310.5 W, 41 C, P0".
+    """
+    fields = "clocks.sm,clocks.mem,power.draw,temperature.gpu,pstate"
+    answer = _answer("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    if not answer:
+        return None
+    found = []
+    for line in answer.splitlines():
+        sm, memory, power, temperature, state = (part.strip() for part in line.split(","))
+        found.append(f"SM {sm} MHz, memory {memory} MHz, {power} W, {temperature} C, {state}")
+    return "; ".join(found)
 
 
 def _versions() -> dict[str, str]:

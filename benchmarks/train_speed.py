@@ -30,7 +30,15 @@ from benchmarks import (
 from benchmarks.layer_kinds import KINDS
 from benchmarks.progress import Progress
 from benchmarks.records import Commit, Figure, How, Record, Value, What, Where
-from benchmarks.training_steps import EAGER, PHASES, Form, Sample, Trainee, parse_form
+from benchmarks.training_steps import (
+    EAGER,
+    EVERY_FORM_COMPILED,
+    PHASES,
+    Form,
+    Sample,
+    Trainee,
+    parse_form,
+)
 from gidrn import command_line, world, zoo
 from gidrn.crops import CropStore
 from gidrn.merged_groups import has_groups
@@ -59,9 +67,6 @@ PROFILED_STEPS = 5
 
 PAPER_BATCH, PAPER_PATCH = 16, 64
 """What a run must have to stand beside Table 6's column."""
-
-EVERY_FORM_COMPILED = {"recompile_limit": 1000, "fail_on_recompile_limit_hit": True}
-"""torch.compile's settings: by default it runs the ninth form of a network uncompiled."""
 
 PROTOCOL = (
     "gidrn.train.take_step and the drawing of its crops: forward, loss, backward, clipping, Adam, "

@@ -36,6 +36,9 @@ PHOTOS = 4
 WARM_UP_STEPS = {"cpu": 2, "cuda": 10}
 """Steps thrown away after the first one, which compiles."""
 
+EVERY_FORM_COMPILED = {"recompile_limit": 1000, "fail_on_recompile_limit_hit": True}
+"""torch.compile's settings: by default it runs the ninth form, or size, of a network uncompiled."""
+
 FORM_PARTS = "eager, bf16, channels_last, compile, graphs, merge_all, or such as merge3"
 
 

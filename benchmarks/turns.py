@@ -1,8 +1,9 @@
 """Timing several models in turns, so that what disturbs the machine disturbs them alike.
 
-For each image, each model runs once end to end and once as the bare network; the order of the
-models moves on by one with each image, and the order of the two runs alternates. Every run is a
-sample. A slow model takes part in fewer images, its budget deciding.
+For each image, each model runs once end to end, once as the bare network where it takes tensors,
+and once by the GPU's clock where it has one; the order of the models moves on by one with each
+image, and the order of the runs alternates. Every run is a sample. A slow model takes part in fewer
+images, its budget deciding.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.contenders import Runnable
 from benchmarks.low_images import LowImages, spread
 
 CLOCK = "time.perf_counter_ns"
@@ -35,31 +36,24 @@ PAUSE_SECONDS = 0.1
 """Rest before each timed run: ONNX Runtime's threads spin for up to some 30 ms after a run, and
 would take the cores from the next model."""
 
-PROTOCOL = (
-    "models in turns: for each image each model once end to end and once as the bare network, the "
-    "order of models moving on by one an image; batch 1; warm-up per model and size until two runs "
-    f"differ by less than {WARM_UP_CLOSENESS:.0%} ({WARM_UP_RUNS[0]} to {WARM_UP_RUNS[1]} runs, "
-    f"or {WARM_UP_SECONDS:.0f} s); {PAUSE_SECONDS * 1000:.0f} ms of rest before each timed run; "
-    f"a slow model takes part in fewer images, at least {LEAST_SAMPLES} of each size"
-)
-
 COPIES = (
     "end to end: uint8 BGR frame in host memory to uint8 BGR frame in host memory, with every "
     "conversion and copy between; network only: float32 tensor in host memory to float32 tensor "
-    "in host memory"
+    "in host memory; device: one run on the GPU, input there already, output left there"
 )
 
 
-class Runnable(Protocol):
-    """What is timed: `gidrn_runtime.Upscaler`, or a test's stand-in."""
-
-    def __call__(self, frame: NDArray[np.uint8], /) -> NDArray[np.uint8]:
-        """Enlarge a BGR frame."""
-        ...
-
-    def run_tensor(self, x: NDArray[np.float32], /) -> NDArray[np.float32]:
-        """Enlarge an RGB tensor."""
-        ...
+def protocol(batch: int, rest_s: float) -> str:
+    """How samples are taken, in words."""
+    rest = f"{rest_s * 1000:.0f} ms of rest" if rest_s else "no rest"
+    return (
+        "models in turns: for each image (or batch) each model once end to end, once as the bare "
+        "network where it takes tensors, and once by the GPU's clock where it has one, the order "
+        f"of models moving on by one an image; batch {batch}; warm-up per model and size until two "
+        f"runs differ by less than {WARM_UP_CLOSENESS:.0%} ({WARM_UP_RUNS[0]} to "
+        f"{WARM_UP_RUNS[1]} runs, or {WARM_UP_SECONDS:.0f} s); {rest} before each timed run; a "
+        f"slow model takes part in fewer images, at least {LEAST_SAMPLES} of each size"
+    )
 
 
 @dataclass
@@ -70,6 +64,9 @@ class Samples:
     """Indices of the images that it took part in."""
     end_to_end_ms: list[float] = field(default_factory=list)
     network_only_ms: list[float] = field(default_factory=list)
+    """Empty where the model takes no tensors."""
+    device_ms: list[float] = field(default_factory=list)
+    """Empty where it has no clock."""
     warm_up: int = 0
     """Runs thrown away, over all sizes."""
 
@@ -79,21 +76,23 @@ class Input:
     """One image in the two forms that are fed."""
 
     frame: NDArray[np.uint8]
-    """BGR (H, W, 3)."""
+    """BGR (H, W, 3), or (N, H, W, 3)."""
     tensor: NDArray[np.float32]
-    """RGB (1, 3, H, W) in [0, 1]."""
+    """RGB (1, 3, H, W), or (N, 3, H, W), in [0, 1]."""
 
 
 def prepared(low: LowImages) -> list[Input]:
-    """Each image as a BGR frame and as a tensor."""
-    return [
-        Input(
-            np.ascontiguousarray(frame[:, :, ::-1]),
-            np.ascontiguousarray(frame.transpose(2, 0, 1)[None], dtype=np.float32)
-            / np.float32(255),
-        )
-        for frame in low.frames
-    ]
+    """Each image as a BGR frame and as a tensor; the same frame is made into both once."""
+    made: dict[int, Input] = {}
+    for frame in low.frames:
+        if id(frame) not in made:
+            several = frame if frame.ndim == 4 else frame[None]
+            made[id(frame)] = Input(
+                np.ascontiguousarray(frame[..., ::-1]),
+                np.ascontiguousarray(several.transpose(0, 3, 1, 2), dtype=np.float32)
+                / np.float32(255),
+            )
+    return [made[id(frame)] for frame in low.frames]
 
 
 def milliseconds(run: Callable[[], object]) -> float:
@@ -129,6 +128,7 @@ def in_turns(
     *,
     seconds: float,
     tick: Callable[[str, int, int], None] = lambda _name, _done, _more: None,
+    rest_s: float = PAUSE_SECONDS,
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Samples]:
     """Time every model on the images; about `seconds` of timed runs a model.
@@ -138,18 +138,22 @@ def in_turns(
     inputs = prepared(low)
     samples = {name: Samples() for name in models}
     chosen: dict[str, set[int]] = {}
+    clocked: dict[str, bool] = {}
     sizes_hw = low.sizes_hw
     examples = [inputs[sizes_hw.index(size)] for size in dict.fromkeys(sizes_hw)]
     tick("warm-up", 0, len(models) * len(examples))
     for name, model in models.items():
-        both_ms = 0.0
+        turn_ms = 0.0
         for example in examples:
-            check_output(name, model.run_tensor(example.tensor))
+            if model.takes_tensors:
+                check_output(name, model.run_tensor(example.tensor))
+                samples[name].warm_up += 1
+            clocked[name] = model.device_ms(example.frame) is not None
             times = warm_up(lambda model=model, example=example: model(example.frame))  # type: ignore[misc]
-            samples[name].warm_up += 1 + len(times)
-            both_ms = max(both_ms, 2 * times[-1])
+            samples[name].warm_up += clocked[name] + len(times)
+            turn_ms = max(turn_ms, (1 + model.takes_tensors + clocked[name]) * times[-1])
             tick(f"warm-up {name}", 1, 0)
-        count = int(seconds * 1000 / max(both_ms, 1e-6))
+        count = int(seconds * 1000 / max(turn_ms, 1e-6))
         count = min(count, len(inputs))
         chosen[name] = set(spread(sizes_hw, count, least=LEAST_SAMPLES))
     tick("", 0, sum(len(images) for images in chosen.values()))
@@ -159,38 +163,55 @@ def in_turns(
         for name in [*names[turn:], *names[:turn]]:
             if i not in chosen[name]:
                 continue
-            frame_ms, tensor_ms = _both(models[name], image, tensor_first=i % 2 == 1, pause=pause)
             samples[name].images.append(i)
-            samples[name].end_to_end_ms.append(frame_ms)
-            samples[name].network_only_ms.append(tensor_ms)
+            _sample(models[name], image, samples[name], clocked[name], i % 2, lambda: pause(rest_s))
             tick(name, 1, 0)
     return samples
 
 
-def _both(
-    model: Runnable, image: Input, *, tensor_first: bool, pause: Callable[[float], None]
-) -> tuple[float, float]:
-    """Milliseconds end to end and as the bare network."""
-
-    def end_to_end() -> float:
-        pause(PAUSE_SECONDS)
-        return milliseconds(lambda: model(image.frame))
-
-    def network_only() -> float:
-        pause(PAUSE_SECONDS)
-        return milliseconds(lambda: model.run_tensor(image.tensor))
-
-    if tensor_first:
-        tensor_ms = network_only()
-        return end_to_end(), tensor_ms
-    return end_to_end(), network_only()
+def _sample(
+    model: Runnable,
+    image: Input,
+    samples: Samples,
+    clocked: bool,
+    turn: int,
+    rest: Callable[[], None],
+) -> None:
+    """One run of each kind that the model has, the last one first in odd turns."""
+    kinds: list[tuple[list[float], Callable[[], float | None]]] = [
+        (samples.end_to_end_ms, lambda: milliseconds(lambda: model(image.frame)))
+    ]
+    if model.takes_tensors:
+        kinds.append(
+            (samples.network_only_ms, lambda: milliseconds(lambda: model.run_tensor(image.tensor)))
+        )
+    if clocked:
+        kinds.append((samples.device_ms, lambda: model.device_ms(image.frame)))
+    for kept, run in reversed(kinds) if turn else kinds:
+        rest()
+        taken = run()
+        assert taken is not None
+        kept.append(taken)
 
 
 def paired_ratios(samples: Samples, reference: Samples) -> dict[int, float]:
     """This model's end-to-end time over the reference's, for each image that both took part in."""
-    of_reference = dict(zip(reference.images, reference.end_to_end_ms, strict=True))
+    return _ratios(samples, samples.end_to_end_ms, reference, reference.end_to_end_ms)
+
+
+def device_ratios(samples: Samples, reference: Samples) -> dict[int, float]:
+    """The same of the GPU's times; none where one of them has none."""
+    if not samples.device_ms or not reference.device_ms:
+        return {}
+    return _ratios(samples, samples.device_ms, reference, reference.device_ms)
+
+
+def _ratios(
+    samples: Samples, taken_ms: list[float], reference: Samples, reference_ms: list[float]
+) -> dict[int, float]:
+    of_reference = dict(zip(reference.images, reference_ms, strict=True))
     return {
         image: taken / of_reference[image]
-        for image, taken in zip(samples.images, samples.end_to_end_ms, strict=True)
+        for image, taken in zip(samples.images, taken_ms, strict=True)
         if image in of_reference
     }

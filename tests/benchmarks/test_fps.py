@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from benchmarks import exported_models, fps, low_images, peak_memory, published, records, turns
+from benchmarks import (
+    contenders,
+    exported_models,
+    fps,
+    low_images,
+    peak_memory,
+    published,
+    records,
+    turns,
+)
 from benchmarks.exported_models import ExportedModel
 from benchmarks.low_images import LowImages
 from benchmarks.records import Commit, Figure, How, Record, What, Where
@@ -158,6 +167,8 @@ def test_a_size_with_few_images_does_not_cost_the_others() -> None:
 class Scripted:
     """A stand-in for an Upscaler that notes who ran."""
 
+    takes_tensors = True
+
     def __init__(self, name: str, log: list[tuple[str, str]], level: float = 0.5) -> None:
         self.name, self.log, self.level = name, log, level
 
@@ -168,6 +179,9 @@ class Scripted:
     def run_tensor(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         self.log.append((self.name, "tensor"))
         return np.full_like(x, self.level)
+
+    def device_ms(self, frames: NDArray[np.uint8]) -> float | None:
+        return None
 
 
 def test_models_run_in_turns_with_the_order_moving_on() -> None:
@@ -238,6 +252,63 @@ def test_ratios_are_of_the_same_image() -> None:
     reference = Samples([0, 1, 2], [10.0, 20.0, 40.0])
     other = Samples([0, 2, 3], [15.0, 20.0, 99.0])
     assert turns.paired_ratios(other, reference) == {0: 1.5, 2: 0.5}
+
+
+class OnGpu(Scripted):
+    """One of frames alone, with a clock of its own."""
+
+    takes_tensors = False
+
+    def run_tensor(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise AssertionError("a model of frames takes no tensors")
+
+    def device_ms(self, frames: NDArray[np.uint8]) -> float | None:
+        self.log.append((self.name, "device"))
+        return 0.25
+
+
+def test_a_gpu_is_timed_by_its_own_clock_and_without_rest() -> None:
+    log: list[tuple[str, str]] = []
+    rests: list[float] = []
+    low = tiny_low(3)
+    models = {name: OnGpu(name, log) for name in ("gidrn", "imdn")}
+    samples = turns.in_turns(models, low, seconds=60, rest_s=0.0, pause=rests.append)
+    assert set(rests) == {0.0}
+    assert [kind for _, kind in log[-12:]] == [
+        *("frame", "device") * 2,
+        *("device", "frame") * 2,
+        *("frame", "device") * 2,
+    ]
+    assert samples["imdn"].device_ms == [0.25] * 3
+    assert samples["imdn"].network_only_ms == []
+    figures = {figure.name: figure for figure in fps.figures_of(samples, "imdn", low)}
+    assert set(figures) == {"end_to_end_ms", "device_ms", "time_over_gidrn", "device_over_gidrn"}
+    assert figures["device_over_gidrn"].samples == (1.0,) * 3
+
+
+def test_batches_are_of_one_size_and_leave_no_image_out() -> None:
+    low = tiny_low(10)  # 3 tall ones, 7 wide ones
+    batches = low.in_batches(3)
+    assert [frame.shape for frame in batches.frames] == [(3, 6, 4, 3)] + [(3, 4, 6, 3)] * 3
+    assert batches.sizes_hw == ((6, 4), (4, 6), (4, 6), (4, 6))
+    assert batches.names[0] == "picture 0 and 2 more"
+    taken = [one for batch in batches.frames for one in batch]
+    for frame in low.frames:
+        assert any(np.array_equal(frame, one) for one in taken)
+    np.testing.assert_array_equal(batches.frames[3][1], low.frames[1])  # filled from the first
+    assert low.in_batches(1) is low
+
+
+def test_inputs_of_a_size_are_made_once() -> None:
+    low = low_images.of_size((6, 8), 5, 24)
+    assert (low.label, len(low.frames)) == ("6x8, generated", 24)
+    assert low.frames[0].shape == (5, 6, 8, 3)
+    assert len({frame.tobytes() for frame in low.frames[0]}) == low_images.DISTINCT
+    made = turns.prepared(low)
+    assert all(one is made[0] for one in made)
+    assert made[0].tensor.shape == (5, 3, 6, 8)
+    np.testing.assert_array_equal(made[0].frame[2, ..., ::-1], low.frames[0][2])
+    assert low_images.of_size((6, 8), 1, 2).frames[0].shape == (6, 8, 3)
 
 
 def test_inputs_are_prepared_once_in_both_forms() -> None:
@@ -339,7 +410,10 @@ def test_published_figures_are_only_shown_beside_the_same_thing() -> None:
 def tiny_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Tiny models in the networks' places, tiny pictures in B100's, and no folders given."""
 
-    def exported(name: str, scale: int, *, weights_root: Path | None) -> ExportedModel:
+    def exported(
+        name: str, scale: int, *, weights_root: Path | None, dtype: str, frames: str | None
+    ) -> ExportedModel:
+        assert (dtype, frames) == ("fp32", None)  # what a CPU runs
         return ExportedModel(
             tiny_onnx(tmp_path / f"{name}.onnx", scale), "random (seed 0)", 7, 0.01
         )
@@ -395,7 +469,7 @@ def test_ctrl_c_leaves_no_half_written_file(
         raise KeyboardInterrupt
 
     out = tiny_models / "fps.json"
-    monkeypatch.setattr(turns, "_both", interrupted)
+    monkeypatch.setattr(turns, "_sample", interrupted)
     monkeypatch.setattr(peak_memory, "peak_memory", lambda *_, **__: None)
     with pytest.raises(KeyboardInterrupt):
         fps.main(models="imdn", threads="1", out=out)
@@ -407,14 +481,14 @@ def test_an_engine_that_is_not_the_one_asked_for_is_refused(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tiny_onnx(tiny_models / "a.onnx")
-    fps.open_checked(path, "ort-cpu", 1).close()
+    contenders.open_file(path, "ort-cpu", 1).close()
 
     def describe(self: object) -> dict[str, object]:
         return {"engine": "ort-cpu", "threads": None}
 
     monkeypatch.setattr(Upscaler, "describe", describe)
     with pytest.raises(ValueError, match="1 threads was asked for, and ort-cpu on None"):
-        fps.open_checked(path, "ort-cpu", 1)
+        contenders.open_file(path, "ort-cpu", 1)
 
 
 def test_a_model_of_another_scale_is_refused(
@@ -432,6 +506,15 @@ def test_a_model_of_another_scale_is_refused(
         ({"models": "gidnr"}, "did you mean 'gidrn'"),
         ({"models": ","}, "at least one"),
         ({"engines": "ort-cpi"}, "did you mean 'ort-cpu'"),
+        ({"engines": "torch-fp61"}, "did you mean 'torch-fp16'"),
+        ({"engines": "auto"}, "not auto"),
+        ({"engines": "ort-cpu:fp61"}, "runs in fp32 or fp16, not 'fp61'"),
+        ({"engines": "torch-fp16:fp16"}, "leave out :fp16"),
+        ({"engines": "torch-graphs", "device": "cpu"}, "wants a CUDA device"),
+        ({"engines": "torch-fp32", "device": "gpu"}, "--device is cuda or cpu"),
+        ({"sizes": "540q"}, "540q"),
+        ({"batch": "0"}, "--batch"),
+        ({"batch": "x"}, "--batch"),
         ({"scale": 5}, "--scale"),
         ({"threads": "0"}, "--threads"),
         ({"threads": "x"}, "--threads"),
