@@ -40,8 +40,6 @@ class ModelInfo:
     """``bgr`` or ``rgb`` for a model of uint8 frames in that order, None for one of tensors."""
     random_weights: bool
     """True for a model with made-up weights, which is good for timing and nothing else."""
-    size_hw: tuple[int | None, int | None]
-    """The only height and width the model takes; None where free."""
     least: tuple[int, int, int]
     """The least batch, height and width it takes: 1 where it was not built for a range."""
     most: tuple[int | None, int | None, int | None]
@@ -50,6 +48,18 @@ class ModelInfo:
     """An input and its output to check an engine with; None where the file carries none."""
     metadata: dict[str, str]
     """As it stands in the file, without the golden frame."""
+
+    @property
+    def size_hw(self) -> tuple[int | None, int | None]:
+        """The only height and width the model takes; None where there are several."""
+        (_, *least), (_, *most) = self.least, self.most
+        height, width = (b if a == b else None for a, b in zip(least, most, strict=True))
+        return height, width
+
+    def takes(self, batch: int, height: int, width: int) -> bool:
+        """Whether such an input fits as it is, neither split nor padded."""
+        limits = zip(self.least, (batch, height, width), self.most, strict=True)
+        return all(a <= side and (b is None or side <= b) for a, side, b in limits)
 
 
 def shipped() -> dict[str, Path]:
@@ -134,7 +144,6 @@ def check(engine: Engine, path: Path) -> ModelInfo:
         frames=color if is_frames else None,
         dtype=dtype,
         random_weights=metadata.get("weights") == "random",
-        size_hw=(size[0], size[1]),
         least=least,
         most=most,
         golden=_golden(metadata, scale, path),

@@ -216,11 +216,10 @@ class Upscaler:
         several = frames if getattr(frames, "ndim", 3) == 4 else np.asarray(frames)[None]
         for frame in several:
             check_frame(frame)
-        n, *size_hw = several.shape[:3]
-        limits = zip(self._info.least, (n, *size_hw), self._info.most, strict=True)
-        if not all(least <= side <= (most or side) for least, side, most in limits):
+        n, height, width = several.shape[:3]
+        if not self._info.takes(n, height, width):
             raise ValueError(
-                f"{self._path} does not take {n} frames of {size_hw[0]}x{size_hw[1]} as they are"
+                f"{self._path} does not take {n} frames of {height}x{width} as they are"
             )
         with self._in_use():
             if self._info.frames is None:
@@ -345,7 +344,8 @@ class Upscaler:
         """Run the golden frame where it is to be compared, and a black one elsewhere."""
         golden, stat = self._info.golden, self._path.stat()
         opened = (str(self._path.resolve()), stat.st_mtime_ns, stat.st_size, self._engine.name)
-        if golden is not None and not self._takes(golden.size_hw):
+        batch = self._info.least[0]  # it is run with repeats
+        if golden is not None and not self._info.takes(batch, *golden.size_hw):
             golden = None  # another tool fixed the size since
         if check and golden is None:
             raise ModelError(f"{self._path} carries no golden frame of its size; {models.REMEDY}")
@@ -368,11 +368,6 @@ class Upscaler:
                 f"{fault}; take another engine or another version of its library"
             )
         _COMPARED.add(opened)
-
-    def _takes(self, size_hw: tuple[int, int]) -> bool:
-        """Whether the model takes frames of this size as they are."""
-        limits = zip(self._info.least[1:], size_hw, self._info.most[1:], strict=True)
-        return all(least <= side and side <= (most or side) for least, side, most in limits)
 
     def _prove_scale(self) -> None:
         limits = zip(self._info.least[1:], PROBE_HW, self._info.most[1:], strict=True)

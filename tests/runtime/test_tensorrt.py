@@ -457,6 +457,14 @@ def test_frames_within_and_outside_of_the_profile(ten: Machine, make_model: Make
     assert ten.nothing_left()
 
 
+def test_a_plan_of_one_size_says_so(ten: Machine, make_model: MakeModel) -> None:
+    ten.library.profile = ((1, 3, 6, 8), (2, 3, 6, 8), (4, 3, 6, 8))
+    with Upscaler(ten.plan(make_model()), engine="tensorrt") as upscale:
+        assert upscale.size_hw == (6, 8)
+        with pytest.raises(ValueError, match="takes only height x width of 6x8, not 5x9"):
+            upscale(frame(5, 9))
+
+
 def plain_of(onnx: Path, low: np.ndarray) -> np.ndarray:
     with Upscaler(onnx, engine="ort-cpu") as upscale:
         return upscale(low)
