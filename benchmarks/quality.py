@@ -27,7 +27,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib.metadata
-import math
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -67,7 +66,16 @@ BICUBIC_SSIM_TOLERANCES = {"Set14": 0.001}
 ANOTHER_RUN = "another training run"
 """The reason for weights that this project trained, whatever the network."""
 
-_OTHER_WEIGHTS = ("another training run, the paper's weights are not public", math.inf)
+MOST_OF_TRAINING_DB = 1.0
+"""The most that a finished training of another's explains: more is a fault, as of colours."""
+
+MOST_OF_A_SLIP_DB = 0.5
+"""The most that another network's or set's figure in a cell of the paper explains."""
+
+_OTHER_WEIGHTS = (
+    "another training run, the paper's weights are not public",
+    MOST_OF_TRAINING_DB,
+)
 _Y_ONLY = (  # bicubic differs by up to 0.1 dB between the two; what is sharper, by more
     "Y-only network, another pipeline",
     0.5,
@@ -285,10 +293,11 @@ def known_reasons(method: Method, scale: int, dataset: str, off_db: float) -> li
     found = []
     reason, most_db = REASONS.get(method.name, ("", 0.0))
     if method.is_ours:
-        found.append(ANOTHER_RUN)
+        found.append(ANOTHER_RUN)  # however far: it may have been a short one
     elif abs(off_db) <= most_db:
         found.append(reason)
-    if slip := SLIPS.get((method.name, scale, dataset)):
+    slip = SLIPS.get((method.name, scale, dataset))
+    if slip is not None and abs(off_db) <= MOST_OF_A_SLIP_DB:
         name, other = slip
         found.append(f"the paper prints {published.METHODS[name]}'s PSNR on {other} here")
     return found

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import arguments, published, records
+from benchmarks.complexity import PAPER_SIZE_HW
 from benchmarks.markdown_table import markdown_table
+from benchmarks.quality import ANOTHER_RUN
 from benchmarks.records import Record
 from gidrn import command_line, matlab, official, zoo
 from gidrn.files import replacing
@@ -68,8 +70,9 @@ def weights_in_words(name: str, scored: Record | None) -> str:
     if zoo.needs_no_weights(name):
         return "none needed"
     if scored is not None:
-        authors = scored.what.weights.startswith("file ")
-        return "the authors'" if authors else scored.what.weights
+        verdict = str(scored.values.get("verdict", ""))
+        ours = not scored.what.weights.startswith("file ") or ANOTHER_RUN in verdict
+        return scored.what.weights if ours else "the authors'"
     return "authors' files load" if name in {*official.RULES, *matlab.LAYOUTS} else "-"
 
 
@@ -130,6 +133,27 @@ def report(
     return "\n\n".join(parts) + "\n"
 
 
+def check_alike(complexity: Sequence[Record], speed: Sequence[Record]) -> None:
+    """Raise ValueError where records are not what the table's legend says of all of them."""
+    for entry in complexity:
+        if entry.what.size_hw != PAPER_SIZE_HW:
+            raise ValueError(
+                f"{entry.what.model} was counted at {entry.what.size_hw}: the table wants "
+                f"{PAPER_SIZE_HW}, which complexity.py counts at without --size"
+            )
+    for entry in speed:
+        what = entry.what
+        found = (what.engine, what.precision, what.input.startswith("B100"), what.batch)
+        if found != ("ort-cpu", "fp32", True, 1):
+            raise ValueError(
+                f"{what.model} was timed on {what.engine}, {what.precision}, {what.input}, batch "
+                f"{what.batch}: the table wants ort-cpu, fp32, B100, batch 1"
+            )
+    machines = {(entry.where.cpu, entry.where.threads) for entry in speed}
+    if len(machines) > 1:
+        raise ValueError(f"times of several machines or numbers of threads: {machines}")
+
+
 def read(files: str) -> list[Record]:
     """The records of files with commas between, in their order."""
     paths = [Path(file) for file in command_line.words(files)]
@@ -152,7 +176,9 @@ def main(
         scale: factors, with commas between.
         out: the Markdown file to write; without it, the table is printed alone.
     """
-    text = report(arguments.scales(scale), read(complexity), read(quality), read(speed))
+    counts, times = read(complexity), read(speed)
+    check_alike(counts, times)
+    text = report(arguments.scales(scale), counts, read(quality), times)
     if out is not None:
         records.check_writable(out)
         with replacing(out) as temporary:

@@ -65,7 +65,7 @@ def load(path: Path) -> Foreign:
     weights = checkpoints.read_weights(path)
     try:
         import spandrel
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision of another torch
         raise ImportError(
             f"{path} is of none of the networks here; those that spandrel knows need it: "
             f"pip install gidrn[spandrel] ({error})"
@@ -76,6 +76,12 @@ def load(path: Path) -> Foreign:
         raise ValueError(
             f"{path} is of none of the networks here, nor of one that spandrel "
             f"{spandrel.__version__} knows; --model NAME says why it does not fit one of ours"
+        ) from error
+    except Exception as error:  # what an architecture says of tensors that do not fit it
+        words = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path} is none that spandrel {spandrel.__version__} can open: "
+            f"{type(error).__name__}: {words}"
         ) from error
     name = str(found.architecture.id)
     if not isinstance(found, spandrel.ImageModelDescriptor):

@@ -84,7 +84,7 @@ class Exported:
     """On the weights asked for."""
     diverged: list[proof.Diverged]
     """Cases on which the network itself is lost, so that they prove nothing."""
-    exaggerated: list[Deviation]
+    exaggerated: proof.Comparison
     """On the same network with an attention that cannot be overlooked; empty without one."""
     left_out: list[proof.Case]
     """Cases too costly for a network of this size."""
@@ -280,7 +280,7 @@ def export(
     form = _Form(how, opset, size_hw)
     plan = None
     with replacing(path) as temporary:
-        exaggerated: list[Deviation] = []
+        exaggerated = proof.Comparison([], [])
         if has_attention(network):
             images = [case.image for case in proof.small(on)]
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
@@ -289,9 +289,7 @@ def export(
             changed, curve = rewritten(loud, how, on, labels.merged_groups)
             plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
             _write(changed, curve, temporary, plain, form)
-            exaggerated = _prove(
-                loud, temporary, plain, proof.small(on), "exaggerated attention"
-            ).deviations
+            exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
         changed, curve = rewritten(network, how, on, labels.merged_groups)
         if labels.dtype == "fp16":
             half, plan = precision.to_fp16(changed, labels.scale, photos or ours, proof.small(on))
@@ -439,18 +437,20 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
     if result.plan is not None:
         lines.append(result.plan.in_words())
     lines.append("proof against PyTorch in FP32, largest difference in 8-bit levels (rounded):")
-    loud = {(d.case, d.size_hw): d for d in result.exaggerated}
+    loud = {(d.case, d.size_hw): d for d in result.exaggerated.deviations}
     for one in result.deviations:
         line = f"  {one.case:10} {one.size_hw[0]:>4}x{one.size_hw[1]:<4}"
         line += f" {one.levels:8.5f} ({one.rounded_levels})"
         if (other := loud.get((one.case, one.size_hw))) is not None:
             line += f"   exaggerated attention {other.levels:8.5f} ({other.rounded_levels})"
         lines.append(line)
-    for lost in result.diverged:
-        lines.append(
+    for which, these in (("", result.diverged), ("exaggerated ", result.exaggerated.diverged)):
+        lines += [
             f"  {lost.case:10} {lost.size_hw[0]:>4}x{lost.size_hw[1]:<4} proves nothing: the "
-            f"network itself diverges (PyTorch in FP32 is {lost.levels:.2g} levels from FP64)"
-        )
+            f"{which}network itself diverges (PyTorch in FP32 is {lost.levels:.2g} levels from "
+            "FP64)"
+            for lost in these
+        ]
     if result.left_out:
         sizes = ", ".join(f"{h}x{w}" for h, w in (case.size_hw for case in result.left_out))
         lines.append(f"  left out, too costly for a network of this size: {sizes}")
@@ -469,10 +469,10 @@ def open_network(
     spandrel knows. Without `scale` it is 4, or what the weights are of.
     """
     if model is None and weights is not None and not random_init:
-        recognised = zoo.recognise(weights, scale)
-        if recognised is None:
+        fits = zoo.recognise(weights)
+        if not fits:
             return _open_foreign(weights, scale)
-        model, scale = recognised
+        model, scale = _one_of(fits, scale, weights)
     model, scale = model or "gidrn", scale or 4
     context = str(zoo.find(model).context)
     if random_init:
@@ -488,12 +488,28 @@ def open_network(
     return network, Labels(model, scale, name, checkpoints.sha256(path), context)
 
 
+def _one_of(fits: list[tuple[str, int]], scale: int | None, path: Path) -> tuple[str, int]:
+    """The network and the factor meant, of those that a file fits.
+
+    Raises ValueError where it is none of this factor, or of several and none was said.
+    """
+    meant = [fit for fit in fits if scale in (None, fit[1])]
+    if not meant:
+        known = ", ".join(f"{name} x{factor}" for name, factor in fits)
+        raise ValueError(f"{path} is of {known}, not of a factor of {scale}: leave out --scale")
+    name = meant[0][0]
+    factors = [str(factor) for known, factor in meant if known == name]
+    if len(factors) > 1:
+        raise ValueError(
+            f"{path} fits {name} at each factor of {', '.join(factors)}, which have the same "
+            "tensors: say which with --scale"
+        )
+    return meant[0]
+
+
 def _open_foreign(path: Path, scale: int | None) -> tuple[nn.Module, Labels]:
     """A network that is not the zoo's. Its reach is unknown, and so taken for the whole image."""
-    try:
-        network = foreign.load(path)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
+    network = foreign.load(path)
     if scale not in (None, network.scale):
         raise ValueError(
             f"{path} is a {network.name} of factor {network.scale}, not {scale}: leave out --scale"
@@ -543,7 +559,7 @@ def main(
             smsr, carn, carn_m, edsr, rcan, srmdnf, idn, memnet, drrn, drcn, lapsrn, vdsr, fsrcnn,
             srcnn or bicubic. Without it, gidrn, or what --weights is of: one of these, or a
             network that spandrel knows, if that is installed.
-        scale: 2, 3 or 4; without it, 4, or what --weights is of.
+        scale: 2, 3 or 4; without it, 4, or what --weights is of, where its tensors tell.
         weights: A .safetensors, .pth or .mat file, ours or its authors'; without it, the weights
             that ship.
         out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.
@@ -564,7 +580,10 @@ def main(
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # "torchvision is not installed"
-    network, labels = open_network(model, scale, weights, random_init)
+    try:
+        network, labels = open_network(model, scale, weights, random_init)
+    except ImportError as error:  # of SciPy for .mat files, or of spandrel
+        raise ValueError(str(error)) from error
     if frames is not None and io != "fp32":
         raise ValueError("--frames makes the file's ends uint8: leave out --io")
     if (merge_groups == "auto") != (tune_for is not None):

@@ -53,6 +53,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"no weights file {path}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: copy or make it again")
+    _refuse_other_kinds(path)
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -65,9 +66,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if isinstance(loaded, dict) and loaded.get("format") == TRAINING_FORMAT:
         loaded = loaded["average"]
     loaded = official.unwrap(loaded)
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ValueError(f"{path} is not a state dict (names to tensors): it is {type(loaded)}")
-    return loaded
+    if not official.is_state(loaded):
+        what = f"it is a {type(loaded).__name__}"
+        if isinstance(loaded, dict):
+            keys = ", ".join(map(str, list(loaded)[:8]))
+            what += f" of {keys}{', ...' if len(loaded) > 8 else ''}" if loaded else " of nothing"
+        raise ValueError(f"{path} is not a state dict (names to tensors): {what}")
+    found: dict[str, Tensor] = loaded
+    return found
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise ValueError for what a download often leaves in a file's place."""
+    with path.open("rb") as file:
+        begin = file.read(64).lstrip()
+    if begin.startswith(b"<"):
+        raise ValueError(f"{path} is a web page: download the file that it leads to")
+    if begin.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} only points to a file of Git LFS: fetch it with git lfs pull")
 
 
 def load_pickle(path: Path, device: str) -> object:
@@ -78,12 +94,14 @@ def load_pickle(path: Path, device: str) -> object:
         raise
     except Exception as error:  # torch.load fails in many ways on a file that is none of its own
         more = isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path)
-        if more or "Unsupported global" in str(error):
+        if more or "unsupported global" in str(error).lower():
             raise ValueError(
                 f"{path} holds more than tensors and is not loaded, since that would run its code; "
                 "open it where you trust it and save its state dict alone"
             ) from error
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        # torch.load's own advice, to load the file as code, stands before what it came upon.
+        found = str(error).rpartition("WeightsUnpickler error:")[2].strip()
+        cause = (found.splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(f"{path} is no whole PyTorch checkpoint: {cause}") from error
 
 

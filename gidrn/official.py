@@ -23,7 +23,7 @@ Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 WRAPPERS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "network")
 """Keys under which tools keep a state dict, averaged weights first."""
 
-PREFIXES = ("module.", "model.", "net.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "net.", "netG.", "generator.", "_orig_mod.")
 """What DataParallel, trainers' classes and torch.compile put before every name."""
 
 COUNTERS = re.compile(r"(.*\.)?(num_batches_tracked|step|global_step|iteration)")
@@ -177,21 +177,35 @@ that fits and no other rule gives."""
 
 
 def unwrap(loaded: Any) -> Any:
-    """The named tensors inside the dicts that tools wrap around them; else what came."""
-    while isinstance(loaded, dict) and not _is_state(loaded):
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
-        if inner is None:
+    """The named tensors inside the dicts that tools wrap around them; else what came.
+
+    A dict under a name of WRAPPERS is opened, or the only one that is a state dict.
+    """
+    opened: list[Any] = []
+    while isinstance(loaded, dict) and not is_state(loaded):
+        opened.append(loaded)
+        inner = [loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)]
+        states = [value for value in loaded.values() if is_state(value)]
+        if not inner and len(states) == 1:
+            inner = states
+        if not inner or any(inner[0] is one for one in opened):
             return loaded
-        loaded = inner
-    if not isinstance(loaded, dict):
+        loaded = inner[0]
+    if not is_state(loaded):
         return loaded
     return {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
 
 
-def _is_state(loaded: Mapping[Any, Any]) -> bool:
-    """Whether the values are tensors, but for counters."""
-    return any(isinstance(value, Tensor) for value in loaded.values()) and all(
-        isinstance(value, Tensor) or COUNTERS.fullmatch(str(name)) for name, value in loaded.items()
+def is_state(loaded: Any) -> bool:
+    """Whether it is a dict of named tensors, single numbers and words beside them aside."""
+    return (
+        isinstance(loaded, dict)
+        and all(isinstance(name, str) for name in loaded)
+        and any(isinstance(value, Tensor) for value in loaded.values())
+        and all(
+            value is None or isinstance(value, (Tensor, int, float, str))
+            for value in loaded.values()
+        )
     )
 
 
@@ -200,11 +214,15 @@ def to_our_names(
 ) -> dict[str, Tensor]:
     """Named tensors under our names; a name that no rule knows stays as it is.
 
+    Counters are not of the file: where the network counts batches, it goes on with its own.
+
     Args:
         network: A name of the zoo.
         weights: Ours already, or under the authors' names.
         wanted: The state dict of the network to be filled.
     """
+    counters = {name: tensor for name, tensor in wanted.items() if COUNTERS.fullmatch(name)}
+    wanted = {name: tensor for name, tensor in wanted.items() if name not in counters}
     found = {name: tensor for name, tensor in weights.items() if not COUNTERS.fullmatch(name)}
     while found and set(found) != set(wanted):
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in found)), None)
@@ -212,7 +230,7 @@ def to_our_names(
             break
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     if set(found) == set(wanted):
-        return found
+        return {**found, **counters}
     renamed: dict[str, Tensor] = {}
     open_ended: dict[str, Tensor] = {}
     for name, tensor in found.items():
@@ -225,7 +243,7 @@ def to_our_names(
         pattern = re.escape(name).replace(r"\*", r"\d+")
         fitting = [n for n in wanted if re.fullmatch(pattern, n) and n not in renamed]
         renamed[fitting[0] if len(fitting) == 1 else name] = tensor
-    return renamed
+    return {**renamed, **counters}
 
 
 def _rename(layer: str, rules: list[Rule]) -> str:

@@ -9,6 +9,12 @@ from typing import Any, Literal
 
 from gidrn import zoo
 
+UNTRAINED = {
+    "bicubic": "it has no weights",
+    "smsr": "its masks learn by sampling, and only their form at inference is here",
+}
+"""Networks that no recipe is for, and why."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -68,6 +74,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         zoo.configured(self.network, self.config)  # raises where the network has no such
+        if self.network in UNTRAINED:
+            raise ValueError(f"{self.network} is not trained here: {UNTRAINED[self.network]}")
         plain = {key: list(v) if isinstance(v, tuple) else v for key, v in self.config.items()}
         object.__setattr__(self, "config", plain)
         if self.scale not in zoo.SCALES:

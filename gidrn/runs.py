@@ -241,6 +241,9 @@ def update_average(run: Run) -> None:
     averaged: list[Tensor] = list(run.average.parameters())
     current: list[Tensor] = list(run.network.parameters())
     torch._foreach_lerp_(averaged, current, 1 - decay)
+    buffers = dict(run.network.named_buffers())  # merged groups have more
+    for name, kept in run.average.named_buffers():
+        kept.copy_(buffers[name])  # constants, or statistics of batches, which are averages already
 
 
 def save_best(run: Run, path: Path) -> None:

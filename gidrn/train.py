@@ -430,7 +430,7 @@ def main(
         store = CropStore(training, rule.scale, rule.patch, own)
         del photos, training  # the store has their pixels
         forward: Any = run.network
-        if world.size > 1:  # all buffers are constants
+        if world.size > 1:  # buffers are constants, or each process's own statistics
             forward = DistributedDataParallel(run.network, broadcast_buffers=False)
         if run.compiled:
             forward = torch.compile(forward)

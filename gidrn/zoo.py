@@ -222,34 +222,44 @@ def load(
     if weights is None and needs_no_weights(name):
         return module.eval()
     path = shipped_weights(name, scale) if weights is None else Path(weights)
-    renamed = _renamed(name, path)
-    found = renamed(module)
-    if config is None and checkpoints.faults(module, found):
-        for other in NETWORKS[name].others:
-            candidate = create(name, scale, config=other)
-            if not checkpoints.faults(candidate, named := renamed(candidate)):
-                module, found = candidate, named
-                break
-    checkpoints.fill(module, found, source=str(path))
+    named = _reader(path)
+    modules = [module]
+    if config is None:
+        modules += [create(name, scale, config=other) for other in NETWORKS[name].others]
+    tried = [(module, _with_blur(named(name, module), module, path)) for module in modules]
+    module, found = min(tried, key=lambda one: len(checkpoints.faults(*one)))
+    try:
+        checkpoints.fill(module, found, source=str(path))
+    except ValueError as error:
+        fits = recognise(path)
+        if config is not None or not fits:
+            raise
+        words = ", ".join(f"{known} x{factor}" for known, factor in fits)
+        raise ValueError(f"{error}; it is of {words}") from error
     return module.eval()
 
 
-def recognise(path: Path, scale: int | None = None) -> tuple[str, int] | None:
-    """The network and the factor, (name, scale), that a weights file is of; None if none is.
+def recognise(path: Path) -> list[tuple[str, int]]:
+    """Every network and factor, (name, scale), whose tensors a weights file has; [] for none.
 
-    Where a file fits several factors it is the first of 4, 2, 3, and where it fits several networks
-    the zoo's first. Raises as `load` does for a file that cannot be read.
+    In the zoo's order: IMDN comes before IMDN-JDSR, which is the same network. Some networks are
+    the same at several factors, as VDSR is. Raises as `load` does for a file that cannot be read.
     """
-    loaded = checkpoints.read_weights(path)
-    for factor in (4, 2, 3) if scale is None else (scale,):
-        for name, network in NETWORKS.items():
+    named = _reader(path)
+    found: list[tuple[str, int]] = []
+    for name, network in NETWORKS.items():
+        for factor in SCALES:
             for config in (network.config, *network.others):
                 with torch.device("meta"):
                     candidate = create(name, factor, config=config)
-                named = official.to_our_names(name, loaded, candidate.state_dict())
-                if loaded and not checkpoints.faults(candidate, named):
-                    return name, factor
-    return None
+                try:
+                    tensors = named(name, candidate)
+                except ValueError:  # not laid out as this network's MATLAB files are
+                    continue
+                lacking = set(checkpoints.faults(candidate, tensors)) - {_NO_BLUR}
+                if candidate.state_dict() and not lacking and (name, factor) not in found:
+                    found.append((name, factor))
+    return found
 
 
 def needs_no_weights(name: str) -> bool:
@@ -258,28 +268,32 @@ def needs_no_weights(name: str) -> bool:
         return not create(name, SCALES[0]).state_dict()
 
 
-def _renamed(name: str, path: Path) -> Callable[[nn.Module], dict[str, Tensor]]:
-    """What a file holds, under the names of a module that is to be filled."""
+def _reader(path: Path) -> Callable[[str, nn.Module], dict[str, Tensor]]:
+    """Reads a file; gives what it holds under the names of a network, by name and module."""
     if path.suffix == ".mat":
         variables = matlab.read(path)
-        return lambda module: matlab.to_our_names(
+        return lambda name, module: matlab.to_our_names(
             name, variables, module.state_dict(), source=str(path)
         )
     loaded = checkpoints.read_weights(path)
+    return lambda name, module: official.to_our_names(name, loaded, module.state_dict())
 
-    def renamed(module: nn.Module) -> dict[str, Tensor]:
-        found = official.to_our_names(name, loaded, module.state_dict())
-        if name == "srmdnf" and "degradation" not in found:
-            degradation = matlab.degradation_of_bicubic(path)
-            if degradation is None:
-                raise ValueError(
-                    f"{path} says nothing of the blur: put the authors' projection beside it, "
-                    f"{' or '.join(matlab.PROJECTIONS)} (with the matrix P of 15 x 225)"
-                )
-            found["degradation"] = degradation
+
+_NO_BLUR = "missing degradation"
+"""What SRMDNF's own files lack: it lies in a file beside them."""
+
+
+def _with_blur(found: dict[str, Tensor], module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """SRMDNF's tensors with the one that lies beside its authors' file; others as they are."""
+    if checkpoints.faults(module, found) != [_NO_BLUR]:
         return found
-
-    return renamed
+    degradation = matlab.degradation_of_bicubic(path)
+    if degradation is None:
+        raise ValueError(
+            f"{path} says nothing of the blur: put the authors' projection beside it, "
+            f"{' or '.join(matlab.PROJECTIONS)} (with the matrix P of 15 x 225)"
+        )
+    return {**found, "degradation": degradation}
 
 
 def shipped_weights(name: str, scale: int) -> Path:

@@ -11,8 +11,11 @@ from benchmarks.records import Figure, How, What
 from gidrn import zoo
 
 
-def entry(model: str, dataset: str, weights: str, **values: float) -> records.Record:
-    what = What(model, 4, "torch-cpu", precision="fp32", weights=weights, input=dataset)
+def entry(
+    model: str, dataset: str, weights: str, verdict: str | None = None, **values: float
+) -> records.Record:
+    engine = "ort-cpu" if "ms" in values else "torch-cpu"
+    what = What(model, 4, engine, precision="fp32", weights=weights, input=dataset)
     figures = []
     if "ms" in values:
         figures = [
@@ -20,7 +23,8 @@ def entry(model: str, dataset: str, weights: str, **values: float) -> records.Re
             Figure.of("time_over_gidrn", [values.pop("ratio")]),
         ]
     how = How("made up", clock="none", copies="none", warm_up=0, samples=1)
-    return records.record(what, how, figures=figures, values=values)
+    said = {} if verdict is None else {"verdict": verdict}
+    return records.record(what, how, figures=figures, values={**values, **said})
 
 
 @pytest.fixture
@@ -31,6 +35,7 @@ def results(tmp_path: Path) -> dict[str, str]:
         "quality": [
             entry("imdn", "Set5", "file imdn_x4.pth", psnr_db=32.2049),
             entry("gidrn", "B100", "shipped", psnr_db=27.5),
+            entry("pan", "B100", "file pan.pth", "-0.1 dB: another training run", psnr_db=27.5),
         ],
         "speed": [
             entry("imdn", "B100", "random (seed 0)", ms=123.45, ratio=0.5, proof_levels=0.000123)
@@ -74,11 +79,23 @@ def test_every_network_has_a_row_of_what_was_measured(
     assert table["gidrn"]["weights"] == "shipped"
     assert table["gidrn"]["B100, dB (paper)"] == "27.50 (27.61)"
     assert table["gidrn"]["parameters, K (paper)"] == "-"
+    assert table["pan"]["weights"] == "file pan.pth"
     assert table["bicubic"]["parameters, K (paper)"] == "0.0"
     assert table["bicubic"]["weights"] == "none needed"
     assert table["smsr"]["weights"] == table["lapsrn"]["weights"] == "authors' files load"
     assert table["rfdn_l"]["weights"] == "-"
     assert table["vdsr"]["Set5, dB (paper)"] == "-"
+
+
+def test_what_the_legend_does_not_fit_is_refused(results: dict[str, str], tmp_path: Path) -> None:
+    small = complexity.measure(["imdn"], [4], (64, 64))
+    records.write_records(tmp_path / "small.json", small)
+    with pytest.raises(ValueError, match=r"imdn was counted at \(64, 64\)"):
+        rivals.main(complexity=str(tmp_path / "small.json"))
+    timed = entry("imdn", "540x960, generated", "shipped", ms=1.0, ratio=1.0)
+    records.write_records(tmp_path / "size.json", [timed])
+    with pytest.raises(ValueError, match="imdn was timed on ort-cpu, fp32, 540x960, generated"):
+        rivals.main(results["complexity"], results["quality"], str(tmp_path / "size.json"))
 
 
 def test_without_times_there_are_none(

@@ -123,16 +123,54 @@ def test_a_network_of_the_zoo_is_recognised_by_its_file(
     narrow = type(line)(line.build, config, line.context, line.source)
     monkeypatch.setattr(zoo, "NETWORKS", {"pan": zoo.NETWORKS["pan"], "imdn": narrow})
     path = saved(zoo.create("imdn", 3), tmp_path)
-    assert zoo.recognise(path) == zoo.recognise(path, 3) == ("imdn", 3)
-    assert zoo.recognise(path, 2) is None
+    assert zoo.recognise(path) == [("imdn", 3)]
     assert to_onnx.main(weights=path, size="8x8", out=tmp_path / "out.onnx") == 0
     assert "imdn x3" in capsys.readouterr().out
 
 
-def test_a_file_that_fits_several_factors_is_of_the_first(tmp_path: Path) -> None:
-    path = saved(zoo.create("vdsr", 2), tmp_path)
-    assert zoo.recognise(path) == ("vdsr", 4)
-    assert zoo.recognise(path, 2) == ("vdsr", 2)
+def test_a_file_that_fits_several_factors_wants_the_factor(tmp_path: Path) -> None:
+    """PAN's file for x3 has the tensors of that for x2."""
+    path = saved(zoo.create("pan", 3), tmp_path)
+    assert zoo.recognise(path) == [("pan", 2), ("pan", 3)]
+    with pytest.raises(ValueError, match=r"fits pan at each factor of 2, 3, .*with --scale"):
+        to_onnx.open_network(None, None, path, False)
+    network, labels = to_onnx.open_network(None, 3, path, False)
+    assert (labels.model, labels.scale) == ("pan", 3)
+    assert network(torch.zeros(1, 3, 4, 5)).shape == (1, 3, 12, 15)
+
+
+@pytest.mark.parametrize("scale", [2, 8])
+def test_a_zoo_file_of_another_factor_is_named(tmp_path: Path, scale: int) -> None:
+    path = saved(zoo.create("imdn", 4), tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"is of imdn x4, imdn_jdsr x4, not of a factor of {scale}"
+    ):
+        to_onnx.open_network(None, scale, path, False)
+
+
+def test_counters_alone_are_of_no_network(tmp_path: Path, spandrel: Callable[[Any], None]) -> None:
+    torch.save({"iteration": torch.tensor(3)}, tmp_path / "counter.pth")
+    with pytest.raises(ValueError, match="is of none of the networks here"):
+        to_onnx.main(weights=tmp_path / "counter.pth", out=tmp_path / "out.onnx")
+
+
+@pytest.mark.parametrize("scale", [1, 8])
+def test_a_factor_that_the_zoo_has_not_is_welcome(
+    tmp_path: Path, spandrel: Callable[[Any], None], scale: int
+) -> None:
+    toy = Toy()
+    spandrel(ImageModelDescriptor(toy, scale=scale))
+    _, labels = to_onnx.open_network(None, scale, saved(toy, tmp_path), False)
+    assert labels.scale == scale
+
+
+def test_what_an_architecture_says_of_its_tensors_is_one_line(
+    tmp_path: Path, spandrel: Callable[[Any], None]
+) -> None:
+    spandrel(ImageModelDescriptor(Toy()))
+    torch.save({"body.0.weight": torch.zeros(12, 3, 3, 3)}, tmp_path / "some_model.pth")
+    with pytest.raises(ValueError, match=r"can open: RuntimeError: .*Missing key.*body\.0\.bias"):
+        to_onnx.open_network(None, None, tmp_path / "some_model.pth", False)
 
 
 def test_training_branches_are_folded_once(tmp_path: Path, spandrel: Callable[[Any], None]) -> None:

@@ -49,7 +49,7 @@ def test_an_export_is_proved_at_every_size(tmp_path: Path, how: Attention, opset
     result = to_onnx.export(tiny(), path, LABELS, how=how, opset=opset)
     sizes = {deviation.size_hw for deviation in result.deviations}
     assert set(proof.SIZES_HW) <= sizes
-    for deviation in result.deviations + result.exaggerated:
+    for deviation in result.deviations + result.exaggerated.deviations:
         assert deviation.levels < 0.02  # FP32 in another order; a level is 1
     model = onnx.load(path)
     assert {entry.version for entry in model.opset_import if entry.domain == ""} == {opset}
@@ -199,7 +199,7 @@ def test_a_frames_file_is_proved_and_enlarges_frames(
     labels = Labels("gidrn", 2, "shipped", "", "global", frames)
     result = to_onnx.export(tiny(), path, labels, opset=opset)
     assert set(proof.SIZES_HW) <= {deviation.size_hw for deviation in result.deviations}
-    assert max(one.levels for one in result.deviations + result.exaggerated) < 0.02
+    assert max(one.levels for one in result.deviations + result.exaggerated.deviations) < 0.02
     model = onnx.load(path)
     for value, names in (
         (model.graph.input[0], ["batch", "height", "width", ""]),
@@ -237,7 +237,7 @@ def test_an_fp16_file_is_typed_and_proved(tmp_path: Path, io: Dtype, opset: int)
     assert result.plan is not None
     assert "FP32: 3 of 24 parts" in to_onnx.report(result, labels, "curve")
     assert 0.001 < max(one.levels for one in result.deviations) < 1
-    assert max(one.levels for one in result.exaggerated) < 0.02
+    assert max(one.levels for one in result.exaggerated.deviations) < 0.02
     model = onnx.load(path)
     half, full = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
     ends = [value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)]
@@ -373,7 +373,7 @@ def test_every_kind_of_network_exports(name: str, tmp_path: Path) -> None:
     network = gidrn.create(name, 3, config=RIVALS[name])
     result = to_onnx.export(network, path, labels, photos=[proof.read_photos()[1]])
     with_attention = name in ("idrn", "rfdn_l")  # the latter's small one has an ANRB too
-    assert bool(result.exaggerated) == with_attention
+    assert bool(result.exaggerated.deviations) == with_attention
     assert (result.curve is not None) == with_attention
     assert path.is_file()
     half = dataclasses.replace(labels, dtype="fp16")
@@ -432,7 +432,7 @@ def test_the_command_exports_proves_and_reports(
 
 def test_a_single_pixel_can_be_the_fixed_size(tmp_path: Path) -> None:
     result = to_onnx.export(tiny(), tmp_path / "one.onnx", LABELS, size_hw=(1, 1))
-    assert all(deviation.within_limit for deviation in result.exaggerated)
+    assert all(deviation.within_limit for deviation in result.exaggerated.deviations)
 
 
 BAD_COMMANDS = [

@@ -172,6 +172,7 @@ def test_srmdnf_takes_its_blur_from_the_file_beside(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "srmdnf_x4.pth")
     with pytest.raises(ValueError, match=r"says nothing of the blur: .* srmd_pca_matlab.mat or"):
         zoo.load("srmdnf", 4, weights=tmp_path / "srmdnf_x4.pth")
+    assert zoo.recognise(tmp_path / "srmdnf_x4.pth") == [("srmdnf", 4)]
     projection = random(15, 225)
     savemat(tmp_path / "srmd_pca_matlab.mat", {"P": projection})
     network = zoo.load("srmdnf", 4, weights=tmp_path / "srmdnf_x4.pth")
@@ -218,6 +219,13 @@ def test_a_file_of_another_size_is_refused_with_its_layers(tmp_path: Path) -> No
     srcnn_file(tmp_path / "srcnn.mat", middle=3)
     with pytest.raises(ValueError, match=r"map.weight is \(3, 3, 64, 32\), not \(32, 64, 1, 1"):
         zoo.load("srcnn", 2, weights=tmp_path / "srcnn.mat", config=SRCNNConfig())
+
+
+def test_a_file_is_recognised_by_its_variables(tmp_path: Path) -> None:
+    srcnn_file(tmp_path / "x3.mat")
+    assert zoo.recognise(tmp_path / "x3.mat") == [("srcnn", 2), ("srcnn", 3), ("srcnn", 4)]
+    savemat(tmp_path / "other.mat", {"a": 1})
+    assert zoo.recognise(tmp_path / "other.mat") == []
 
 
 @pytest.mark.parametrize("cut", [0, 40, 200, 5_000])

@@ -69,6 +69,8 @@ def test_a_recipe_survives_json(name: str) -> None:
     ("fields", "message"),
     [
         ({"network": "gidn"}, "did you mean 'gidrn'"),
+        ({"network": "bicubic"}, "bicubic is not trained here: it has no weights"),
+        ({"network": "smsr"}, "smsr is not trained here: its masks"),
         ({"scale": 8}, "scale"),
         ({"steps": 0}, "steps"),
         ({"batch": 0}, "batch"),

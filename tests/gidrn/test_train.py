@@ -283,6 +283,19 @@ def test_the_average_follows_fast_at_first_and_slowly_later() -> None:
         torch.testing.assert_close(averaged, torch.full_like(averaged, share))
 
 
+def test_the_average_keeps_the_statistics_of_batches() -> None:
+    """DRRN normalises by them: with those of fresh weights the average would be another network."""
+    config = {"channels": 4, "units": 2}
+    run = runs.begin(dataclasses.replace(RECIPE, network="drrn", config=config), "cpu")
+    run.network.train()
+    run.network(torch.rand(2, 3, 6, 6))
+    runs.update_average(run)
+    averaged, own = dict(run.average.named_buffers()), dict(run.network.named_buffers())
+    assert any(name.endswith("running_var") for name in own)
+    for name, buffer in own.items():
+        assert torch.equal(averaged[name], buffer), name
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04 cut short", b"no checkpoint at all", b"text that is none"]
 )
