@@ -6,10 +6,12 @@ Pickled checkpoints (.pth, .pt) load only as plain tensors (`weights_only=True`)
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -40,6 +42,20 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The words that `save_weights` put beside the tensors; {} for a file without."""
     with safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
+
+
+def trained_in(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """The network's name and its configuration's fields, by the recipe that a file of ours carries.
+
+    None for other files.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        recipe = json.loads(read_metadata(path)["recipe"])
+        return str(recipe["network"]), dict(recipe.get("config") or {})
+    except (KeyError, ValueError, TypeError, SafetensorError):
+        return None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -213,19 +213,17 @@ def load(
     """Build a network and give it weights: the shipped ones, or those of a file; in eval mode.
 
     The file is one of ours, or one of the authors' (`gidrn.official` and `gidrn.matlab` know their
-    names); without `config`, it may also be of one of the network's other configurations. Bicubic
-    needs none.
+    names); without `config`, it may also be of one of the network's other configurations, or of the
+    one that its own recipe names, as an ablation's is. Bicubic needs none.
     Raises ValueError where nothing ships for `name` and `scale` or the file does not fit, and
     FileNotFoundError where there is none. Made-up weights are never put in their place.
     """
-    module = create(name, scale, config=config)
     if weights is None and needs_no_weights(name):
-        return module.eval()
+        return create(name, scale, config=config).eval()
     path = shipped_weights(name, scale) if weights is None else Path(weights)
     named = _reader(path)
-    modules = [module]
-    if config is None:
-        modules += [create(name, scale, config=other) for other in NETWORKS[name].others]
+    configs = _configs(name, path) if config is None else [config]
+    modules = [create(name, scale, config=one) for one in configs]
     tried = [(module, _with_blur(named(name, module), module, path)) for module in modules]
     module, found = min(tried, key=lambda one: len(checkpoints.faults(*one)))
     try:
@@ -247,9 +245,9 @@ def recognise(path: Path) -> list[tuple[str, int]]:
     """
     named = _reader(path)
     found: list[tuple[str, int]] = []
-    for name, network in NETWORKS.items():
+    for name in NETWORKS:
         for factor in SCALES:
-            for config in (network.config, *network.others):
+            for config in _configs(name, path):
                 with torch.device("meta"):
                     candidate = create(name, factor, config=config)
                 try:
@@ -266,6 +264,18 @@ def needs_no_weights(name: str) -> bool:
     """Whether a network is all formula, as bicubic is. Raises ValueError for an unknown name."""
     with torch.device("meta"):
         return not create(name, SCALES[0]).state_dict()
+
+
+def _configs(name: str, path: Path) -> list[Any]:
+    """The configuration that a file says it was trained in; else the network's, and its others.
+
+    Its word comes before its tensors, which do not tell all: ANRB's sampling has none.
+    """
+    network = find(name)
+    recorded = checkpoints.trained_in(path)
+    if recorded is not None and recorded[0] == name:
+        return [configured(name, recorded[1])]
+    return [network.config, *network.others]
 
 
 def _reader(path: Path) -> Callable[[str, nn.Module], dict[str, Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import gidrn
-from gidrn import checkpoints, zoo
+from gidrn import checkpoints, recipes, zoo
 from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.networks.imdn import IMDNConfig
 from tests.small_networks import SMALL
@@ -269,6 +270,24 @@ def test_every_network_takes_its_own_weights_back(tmp_path: Path, name: str) -> 
         assert own.keys() == state.keys()
         for key in stripped:
             assert torch.equal(own[key], state[key]), (kind, key)
+
+
+@pytest.mark.parametrize("name", ["table1_rfdb_dp", "table2_samples_50", "table2_samples_222"])
+def test_weights_of_an_ablation_bring_their_configuration(tmp_path: Path, name: str) -> None:
+    recipe = recipes.find(name)
+    torch.manual_seed(0)
+    trained = zoo.create(recipe.network, recipe.scale, config=recipe.network_config).eval()
+    path = tmp_path / "best.safetensors"
+    words = {"recipe": json.dumps(dataclasses.asdict(recipe))}
+    checkpoints.save_weights(trained.state_dict(), path, metadata=words)
+    loaded = zoo.load(recipe.network, recipe.scale, weights=path)
+    image = torch.rand(1, 3, 20, 24)
+    with torch.inference_mode():
+        assert torch.equal(loaded(image), trained(image))  # pooling's sizes have no tensors
+    assert zoo.recognise(path) == [(recipe.network, recipe.scale)]
+    checkpoints.save_weights(trained.state_dict(), path, metadata={})
+    with pytest.raises(ValueError, match="does not fit this network"):
+        zoo.load(recipe.network, recipe.scale, weights=path)
 
 
 def test_a_misfit_says_what_the_file_is_of(tmp_path: Path) -> None:
