@@ -26,6 +26,7 @@ class OnCpu(OrtCuda):
     provider = OrtCpu.provider
     device = OrtCpu.device
     provider_options = OrtCpu.provider_options
+    graph_options = OrtCpu.provider_options
 
     @classmethod
     def installed_version(cls) -> str:
@@ -60,6 +61,42 @@ def test_a_bound_run_is_timed(make_model: MakeModel) -> None:
     with pytest.raises(EngineError):
         bound.device_ms(wrong)
     np.testing.assert_array_equal(bound.run(tensor), OrtCpu(make_model(), 1).run(tensor))
+
+
+def test_one_size_is_one_graph_on_memory_that_stays(make_model: MakeModel) -> None:
+    """What a CUDA graph needs: the output's memory bound as the input's is, and nothing else."""
+    path = make_model(mode="linear", size=(2, 4, 6))
+    bound, plain = OnCpu(path, 1), OrtCpu(path, 1)
+    facts = bound.describe()
+    assert (facts["cuda_graph"], facts["why_no_graph"]) == (True, None)
+    kept = [np.random.default_rng(seed).random((2, 3, 4, 6), np.float32) for seed in range(3)]
+    came = [bound.run(tensor) for tensor in kept]
+    memory = {bound._high.data_ptr(), bound._high.data_ptr()}
+    for tensor, high in zip(kept, came, strict=True):
+        np.testing.assert_array_equal(high, plain.run(tensor))  # the callers' own, not overwritten
+    assert memory == {bound._high.data_ptr()}
+    free = OnCpu(make_model(name="free.onnx"), 1).describe()
+    assert (free["cuda_graph"], free["why_no_graph"]) == (False, "the file leaves its size free")
+    bound.close()
+
+
+def test_where_a_graph_is_refused_the_numbers_are_the_same(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_model(mode="linear", size=(1, 4, 6))
+    monkeypatch.setattr(OnCpu, "graph_options", {"enable_cuda_graph": "1"})
+    create = OnCpu._session_of
+
+    def refusing(model: Path, threads: int | None, options: dict[str, str]) -> Any:
+        if "enable_cuda_graph" in options:
+            raise RuntimeError("This session cannot use the graph capture feature")
+        return create(model, threads, options)
+
+    monkeypatch.setattr(OnCpu, "_session_of", staticmethod(refusing))
+    engine = OnCpu(path, 1)
+    assert "cannot use the graph capture" in str(engine.describe()["why_no_graph"])
+    tensor = noise(1, 3, 4, 6)
+    np.testing.assert_array_equal(engine.run(tensor), OrtCpu(path, 1).run(tensor))
 
 
 def test_a_returned_array_is_the_caller_s(make_model: MakeModel) -> None:

@@ -52,14 +52,8 @@ class OrtCpu(Engine):
                 f"{self.name} opens ONNX files; {model} is a TensorRT plan: engine='tensorrt' or "
                 "'tensorrt-rtx' opens it, whichever built it"
             )
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = FATAL
-        if threads is not None:
-            options.intra_op_num_threads = threads
         try:
-            providers = [(self.provider, self.provider_options)]
-            session = ort.InferenceSession(str(model), options, providers=providers)
+            session = self._session_of(model, threads, self.provider_options)
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             if not os.access(model, os.R_OK):
                 raise ModelError(f"{model} may not be read by this user") from error
@@ -67,7 +61,7 @@ class OrtCpu(Engine):
                 raise EngineError(f"{self.name} has too little memory for {model}") from error
             raise ModelError(
                 f"{model} ({model.stat().st_size} bytes) is not an ONNX file that ONNX Runtime "
-                f"{ort.__version__} can load: {_one_line(error)}; download or export it again"
+                f"{ort.__version__} can load: {one_line(error)}; download or export it again"
             ) from error
         used = session.get_providers()
         if used[:1] != [self.provider]:
@@ -82,6 +76,17 @@ class OrtCpu(Engine):
         self.inputs = tuple(_spec(value) for value in session.get_inputs())
         self.outputs = tuple(_spec(value) for value in session.get_outputs())
 
+    @classmethod
+    def _session_of(cls, model: Path, threads: int | None, provider_options: dict[str, str]) -> Any:
+        ort = cls._import()
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = FATAL
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        providers = [(cls.provider, provider_options)]
+        return ort.InferenceSession(str(model), options, providers=providers)
+
     def run(self, tensor: Array) -> Array:
         try:
             output: Array = self._session.run(
@@ -93,7 +98,7 @@ class OrtCpu(Engine):
 
     def failure(self, error: Exception) -> EngineError | FrameTooLargeError:
         """What a run's exception means: too little memory, or anything else."""
-        message = _one_line(error)
+        message = one_line(error)
         if isinstance(error, MemoryError) or any(word in message for word in OUT_OF_MEMORY):
             return FrameTooLargeError(f"{self.name} ran out of memory: {message}")
         return EngineError(f"{self.name} failed: {message}")
@@ -122,7 +127,7 @@ def _spec(value: Any) -> TensorSpec:
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message without ONNX Runtime's numbering and line breaks, at most 300 characters."""
     text = " ".join(str(error).split()).removeprefix("[ONNXRuntimeError] : ")
     return text if len(text) <= 300 else text[:297] + "..."

@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from gidrn_runtime.cuda_devices import find_device
 from gidrn_runtime.engines.base import Array
-from gidrn_runtime.engines.ort_cpu import OrtCpu
+from gidrn_runtime.engines.ort_cpu import OrtCpu, one_line
 from gidrn_runtime.errors import EngineUnavailable
 
 LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
@@ -27,6 +29,7 @@ LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cud
 class OrtCuda(OrtCpu):
     """One ONNX file in one session whose input stays in the GPU's memory while its size stays.
 
+    A file that fixes its size and batch runs as one CUDA graph, its output's memory fixed too.
     FP32 files are computed in FP32: TF32, which rounds factors to ten bits, is off. cuDNN takes its
     kernels by heuristics, since measuring them anew at each new frame size takes seconds. Shapes
     are computed on the CPU, as ONNX Runtime always does. Threads take turns. No GPU has run this
@@ -44,6 +47,8 @@ class OrtCuda(OrtCpu):
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "0",
     }
+    graph_options: ClassVar[dict[str, str]] = {"enable_cuda_graph": "1"}
+    """What a session of one size has beside."""
 
     @classmethod
     def installed_version(cls) -> str:
@@ -79,10 +84,37 @@ class OrtCuda(OrtCpu):
     def __init__(self, model: Path, threads: int | None = None) -> None:
         self.installed_version()
         super().__init__(model, threads)
+        self.why_no_graph: str | None = "the file leaves its size free"
+        if None not in self.inputs[0].shape + self.outputs[0].shape:
+            self._open_with_graph(model, threads)
         self._lock = threading.Lock()
         self._low: Any = None
         """The input in the GPU's memory, kept from frame to frame of one size."""
         self._binding: Any = None
+        self._high: Any = None
+        """The output there, where a graph writes it."""
+
+    def _open_with_graph(self, model: Path, threads: int | None) -> None:
+        """Take a session with a CUDA graph; where there can be none, keep the one that is there."""
+        try:
+            session = self._session_of(
+                model, threads, {**self.provider_options, **self.graph_options}
+            )
+        except Exception as error:  # slower, and the same numbers: `describe` tells
+            self.why_no_graph = one_line(error)
+            return
+        if session.get_providers()[:1] != [self.provider]:
+            self.why_no_graph = f"with it ONNX Runtime uses {session.get_providers()}"
+            return
+        self._session = session
+        self.why_no_graph = None
+
+    def describe(self) -> dict[str, object]:
+        return {
+            **super().describe(),
+            "cuda_graph": self.why_no_graph is None,
+            "why_no_graph": self.why_no_graph,
+        }
 
     def run(self, tensor: Array) -> Array:
         with self._bound(tensor):
@@ -109,19 +141,27 @@ class OrtCuda(OrtCpu):
                 self._write(tensor)
                 yield
             except Exception as error:
-                self._low = self._binding = None
+                self._low = self._high = self._binding = None
                 raise self.failure(error) from error
 
     def _write(self, tensor: Array) -> None:
         if self._low is not None and tuple(self._low.shape()) == tensor.shape:
             self._low.update_inplace(tensor)
             return
-        self._low = self._binding = None  # frees the memory of the size before
-        self._low = self._import().OrtValue.ortvalue_from_numpy(tensor.copy(), self.device, 0)
+        self._low = self._high = self._binding = None  # frees the memory of the size before
+        values = self._import().OrtValue
+        self._low = values.ortvalue_from_numpy(tensor.copy(), self.device, 0)
         self._binding = self._session.io_binding()
         self._binding.bind_ortvalue_input(self.inputs[0].name, self._low)
-        self._binding.bind_output(self.outputs[0].name, self.device, 0)
+        high = self.outputs[0]
+        if self.why_no_graph is not None:
+            self._binding.bind_output(high.name, self.device, 0)
+            return
+        self._high = values.ortvalue_from_shape_and_type(
+            list(high.shape), np.dtype(high.dtype), self.device, 0
+        )
+        self._binding.bind_ortvalue_output(high.name, self._high)
 
     def close(self) -> None:
-        self._low = self._binding = None
+        self._low = self._high = self._binding = None
         super().close()
