@@ -22,8 +22,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands() -> list[list[str]]:
-    """The README's shell commands, split into words."""
-    return [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+    """The README's shell commands, split into words; a backslash goes on in the next line."""
+    lines = [line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines()]
+    return [shlex.split(line) for line in lines]
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
