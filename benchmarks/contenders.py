@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from benchmarks.training_steps import EVERY_FORM_COMPILED
 from export import to_tensorrt
+from export.layer_types import OtherTypesError
 from export.profiles import Profile
 from export.proof import Dtype
 from gidrn import zoo
 from gidrn_runtime import Upscaler, engines, tensorrt_api
+from gidrn_runtime.errors import FrameTooLargeError
 from gidrn_runtime.plans import SUFFIXES
 
 Frames = NDArray[np.uint8]
@@ -76,6 +79,9 @@ TORCH = {
     "torch-compile": TorchForm("fp16", compiled=True),
     "torch-graphs": TorchForm("fp16", graphs=True),
 }
+
+TOO_LARGE = (torch.OutOfMemoryError, FrameTooLargeError, MemoryError)
+"""What is raised where memory is too little for an input."""
 
 ON_CPU = ("ort-cpu",)
 """Engines of the runtime that need no GPU."""
@@ -147,6 +153,15 @@ def _check_torch(name: str, device: str) -> None:
         raise ValueError(
             f"{name} is not available here: this PyTorch {torch.__version__} {built}; "
             "--device cpu times it on the CPU"
+        )
+
+
+def check_rates(choices: Iterable[Choice]) -> None:
+    """Raise ValueError where a GPU's rates are to be measured and PyTorch cannot use it."""
+    if any(choice.on_gpu for choice in choices) and not torch.cuda.is_available():
+        raise ValueError(
+            f"--floor measures the GPU with PyTorch, and {torch.__version__} here finds none: "
+            "leave it out, or install PyTorch with CUDA"
         )
 
 
@@ -324,11 +339,13 @@ def open_all(
     sizes_hw: list[tuple[int, int]],
     batch: int,
     cache: Path,
+    left_out: Callable[[str, str], None],
 ) -> tuple[dict[str, Runnable], dict[str, str]]:
     """Every network on one engine, closed by `stack`; and the precision of each.
 
-    Of `networks` and `files` the one is used that the engine wants. Raises ValueError where what
-    runs is not what was asked for.
+    Of `networks` and `files` the one is used that the engine wants. `left_out(name, reason)` hears
+    of a file that the engine does not take. Raises ValueError where what runs is not what was asked
+    for.
     """
     opened: dict[str, Runnable] = {}
     precision: dict[str, str] = {}
@@ -340,10 +357,22 @@ def open_all(
         return opened, precision
     for name, path in files.items():
         if choice.takes_plans:
-            path = plan_of(path, choice.name, sizes_hw, batch, cache)
+            try:
+                path = plan_of(path, choice.name, sizes_hw, batch, cache)
+            except (to_tensorrt.BuildError, OtherTypesError) as error:
+                left_out(name, str(error))
+                continue
         upscale = stack.enter_context(open_file(path, choice.name, threads))
         if upscale.scale != scale:
             raise ValueError(f"{name} enlarges x{upscale.scale}, not x{scale}")
         opened[name] = OfRuntime(upscale)
         precision[name] = str(upscale.describe()["precision"])
     return opened, precision
+
+
+def free() -> None:
+    """Give the GPU's memory back that PyTorch keeps for itself: other engines may want it."""
+    if torch.cuda.is_available():
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -9,7 +9,7 @@ and in the JSON. `--sizes` times generated pictures of other sizes, `--batch` se
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ from benchmarks.progress import Progress
 from benchmarks.records import Figure, How, Record, Value, What
 from benchmarks.turns import Samples
 from export.profiles import PRESETS_HW
+from export.proof import NotProvedError
+from export.rewrites import RefusedError
 from export.to_onnx import parse_size
 from gidrn import benchmark_sets, command_line, zoo
 
@@ -159,20 +161,29 @@ def rounds_of(plan: Plan, inputs: list[tuple[int, LowImages]]) -> list[Round]:
     ]
 
 
-def enter(plan: Plan, choice: Choice, weights_root: Path | None) -> dict[str, Entrant]:
-    """The networks of a run for one engine: files on the GPU take frames, in its precision."""
+def enter(
+    plan: Plan, choice: Choice, weights_root: Path | None, left_out: list[str]
+) -> dict[str, Entrant]:
+    """The networks of a run for one engine: files on the GPU take frames, in its precision.
+
+    One that cannot be exported so is added to `left_out` with the reason.
+    """
     found: dict[str, Entrant] = {}
     for name in tqdm(plan.models, choice.name, unit="model", disable=None, leave=False):
         network, weights, _ = exported_models.with_weights(name, plan.scale, weights_root)
         file = None
         if not choice.is_torch:
-            file = exported_models.exported(
-                name,
-                plan.scale,
-                weights_root=weights_root,
-                dtype=choice.dtype,
-                frames="bgr" if choice.on_gpu else None,
-            )
+            try:
+                file = exported_models.exported(
+                    name,
+                    plan.scale,
+                    weights_root=weights_root,
+                    dtype=choice.dtype,
+                    frames="bgr" if choice.on_gpu else None,
+                )
+            except (RefusedError, NotProvedError) as error:
+                left_out.append(f"{name} on {choice.name}, {choice.dtype}: {error}")
+                continue
             weights = file.weights
         parameters = sum(parameter.numel() for parameter in network.parameters())
         found[name] = Entrant(weights, parameters, network, file)
@@ -180,7 +191,11 @@ def enter(plan: Plan, choice: Choice, weights_root: Path | None) -> dict[str, En
 
 
 def time_models(
-    plan: Plan, entrants: dict[str, Entrant], round_: Round, progress: Progress
+    plan: Plan,
+    entrants: dict[str, Entrant],
+    round_: Round,
+    progress: Progress,
+    left_out: Callable[[str, str], None],
 ) -> tuple[dict[str, Samples], dict[str, str]]:
     """Samples of every model in turns on one engine, and the precision of each."""
     with ExitStack() as stack:
@@ -194,12 +209,14 @@ def time_models(
             sizes_hw=list(dict.fromkeys(round_.low.sizes_hw)),
             batch=round_.batch,
             cache=exported_models.CACHE,
+            left_out=left_out,
         )
         samples = turns.in_turns(
             opened,
             round_.low,
             seconds=plan.seconds,
             tick=progress,
+            left_out=left_out,
             rest_s=rest_s(round_.choice),
         )
     return samples, precision
@@ -234,8 +251,15 @@ def measure(
     plan: Plan,
     entered: Mapping[Choice, dict[str, Entrant]],
     inputs: list[tuple[int, LowImages]],
+    left_out: list[str],
+    keep: Callable[[list[Record]], None] = lambda _found: None,
 ) -> list[Record]:
-    """Memory and times of every model, engine, input and number of threads: a record each."""
+    """Memory and times of every model, engine, input and number of threads: a record each.
+
+    What does not fit into memory, or is refused by an engine, is added to `left_out` with the
+    reason. `keep` hears of all records after each comparison, so that a run which is cut short has
+    the ones before. Raises ValueError where nothing could be measured.
+    """
     commit = records.commit_of(records.PROJECT)
     found: list[Record] = []
     sizes_hw = list(dict.fromkeys(size for _, low in inputs for size in low.sizes_hw))
@@ -252,9 +276,16 @@ def measure(
                     )
             where = records.here(round_.threads)
             state = [records.gpu_state()]
-            samples, precision = time_models(plan, entered[choice], round_, progress)
+            where_not = f"{choice.name}, {choice.dtype}, {round_.low.label}, batch {round_.batch}"
+
+            def tell(name: str, reason: str, where_not: str = where_not) -> None:
+                left_out.append(f"{name} on {where_not}: {reason}")
+
+            samples, precision = time_models(plan, entered[choice], round_, progress, tell)
+            contenders.free()
             state.append(records.gpu_state())
-            for name, entrant in entered[choice].items():
+            for name in samples:
+                entrant = entered[choice][name]
                 values: dict[str, Value] = {
                     "parameters": entrant.parameters,
                     "images_per_s": len(samples[name].images)
@@ -303,6 +334,10 @@ def measure(
                         commit=commit,
                     )
                 )
+            if samples:
+                keep(found)
+    if not found:
+        raise ValueError(f"nothing could be measured: {'; '.join(left_out)}")
     return found
 
 
@@ -554,16 +589,22 @@ def main(
         machine = records.gpu_slug() if gpu else records.cpu_slug()
         out = records.RESULTS / "local" / f"fps_{name}_x{scale}_{machine}.json"
     records.check_writable(out)
+    if floor:
+        contenders.check_rates(plan.engines)
     low = None
     if not plan.sizes_hw:
         low = low_images.low_images(dataset, scale, data_root)
         if plan.images is not None:
             low = low.only(low_images.spread(low.sizes_hw, plan.images, least=1))
     inputs = inputs_of(plan, low)
-    entered = {choice: enter(plan, choice, weights_root) for choice in plan.engines}
-    found = measure(plan, entered, inputs)
-    records.write_records(out, found)
+    left_out: list[str] = []
+    entered = {choice: enter(plan, choice, weights_root, left_out) for choice in plan.engines}
+    found = measure(
+        plan, entered, inputs, left_out, keep=lambda found: records.write_records(out, found)
+    )
     print(table(found))
+    if left_out:
+        print("\nLeft out:\n" + "\n".join(f"- {line}" for line in left_out))
     print(f"\n{LEGEND}\n\nwritten to {out}")
 
 

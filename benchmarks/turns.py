@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Runnable
+from benchmarks.contenders import TOO_LARGE, Runnable
 from benchmarks.low_images import LowImages, spread
 
 CLOCK = "time.perf_counter_ns"
@@ -128,12 +128,15 @@ def in_turns(
     *,
     seconds: float,
     tick: Callable[[str, int, int], None] = lambda _name, _done, _more: None,
+    left_out: Callable[[str, str], None] | None = None,
     rest_s: float = PAUSE_SECONDS,
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[str, Samples]:
     """Time every model on the images; about `seconds` of timed runs a model.
 
     `tick(name, done, more)` hears of each step: `more` is what has been added to the work ahead.
+    `left_out(name, reason)` hears of a model for whose inputs the memory is too little: the others
+    go on without it. Without `left_out` that is an error like others.
     """
     inputs = prepared(low)
     samples = {name: Samples() for name in models}
@@ -141,25 +144,25 @@ def in_turns(
     clocked: dict[str, bool] = {}
     sizes_hw = low.sizes_hw
     examples = [inputs[sizes_hw.index(size)] for size in dict.fromkeys(sizes_hw)]
-    tick("warm-up", 0, len(models) * len(examples))
+    tick("warm-up", 0, len(models))
     for name, model in models.items():
-        turn_ms = 0.0
-        for example in examples:
-            if model.takes_tensors:
-                check_output(name, model.run_tensor(example.tensor))
-                samples[name].warm_up += 1
-            clocked[name] = model.device_ms(example.frame) is not None
-            times = warm_up(lambda model=model, example=example: model(example.frame))  # type: ignore[misc]
-            samples[name].warm_up += clocked[name] + len(times)
-            turn_ms = max(turn_ms, (1 + model.takes_tensors + clocked[name]) * times[-1])
+        try:
+            clocked[name], turn_ms = _warmed_up(name, model, examples, samples[name])
+        except TOO_LARGE as error:
+            if left_out is None:
+                raise
+            left_out(name, " ".join(str(error).split())[:200] or type(error).__name__)
+            del samples[name]
+            continue
+        finally:
             tick(f"warm-up {name}", 1, 0)
         count = int(seconds * 1000 / max(turn_ms, 1e-6))
         count = min(count, len(inputs))
         chosen[name] = set(spread(sizes_hw, count, least=LEAST_SAMPLES))
     tick("", 0, sum(len(images) for images in chosen.values()))
-    names: Sequence[str] = list(models)
+    names: Sequence[str] = list(samples)
     for i, image in enumerate(inputs):
-        turn = i % len(names)
+        turn = i % max(len(names), 1)
         for name in [*names[turn:], *names[:turn]]:
             if i not in chosen[name]:
                 continue
@@ -167,6 +170,22 @@ def in_turns(
             _sample(models[name], image, samples[name], clocked[name], i % 2, lambda: pause(rest_s))
             tick(name, 1, 0)
     return samples
+
+
+def _warmed_up(
+    name: str, model: Runnable, examples: Sequence[Input], samples: Samples
+) -> tuple[bool, float]:
+    """Whether it has a clock, and the milliseconds of all its runs at the slowest size."""
+    clocked, turn_ms = False, 0.0
+    for example in examples:
+        if model.takes_tensors:
+            check_output(name, model.run_tensor(example.tensor))
+            samples.warm_up += 1
+        clocked = model.device_ms(example.frame) is not None
+        times = warm_up(lambda example=example: model(example.frame))  # type: ignore[misc]
+        samples.warm_up += clocked + len(times)
+        turn_ms = max(turn_ms, (1 + model.takes_tensors + clocked) * times[-1])
+    return clocked, turn_ms
 
 
 def _sample(

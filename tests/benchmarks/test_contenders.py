@@ -15,6 +15,8 @@ from benchmarks import contenders, device_floor, exported_models, fps, low_image
 from benchmarks.contenders import TORCH, Choice, OfTorch, TorchForm
 from benchmarks.device_floor import Rates, Work
 from benchmarks.exported_models import ExportedModel
+from export import to_tensorrt
+from export.rewrites import RefusedError
 from gidrn import evaluation
 from gidrn_runtime import engines, plans
 from gidrn_runtime.engines import EngineStatus
@@ -183,6 +185,83 @@ def test_plans_are_built_for_their_sizes_and_timed_on_the_gpu(
     assert (one.values["gpu_before"], one.values["gpu_after"]) == ("SM 1 MHz", "SM 2 MHz")
     assert "peak_memory_mib" not in one.values
     assert machine.nothing_left()
+
+
+def test_what_one_network_fails_at_costs_the_others_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One is refused by the export, one by the builder, one is measured."""
+    machine = Machine(monkeypatch, "10.3.0")
+
+    def plan_of(onnx: Path, *_: object) -> Path:
+        if onnx.stem == "imdn":
+            raise to_tensorrt.BuildError("the builder ran out of memory")
+        return machine.plan(onnx)
+
+    def exported(name: str, scale: int, **_: object) -> ExportedModel:
+        if name == "edsr":
+            raise RefusedError("FP16 does not hold")
+        return ExportedModel(tiny_onnx(tmp_path / f"{name}.onnx", scale), "made up", 7, 0.01)
+
+    monkeypatch.setattr(contenders, "plan_of", plan_of)
+    monkeypatch.setattr(exported_models, "exported", exported)
+    monkeypatch.setattr(
+        exported_models, "with_weights", lambda *_: (Doubling().eval(), "made up", "")
+    )
+    monkeypatch.setattr(engines, "status", lambda name: EngineStatus(name, True, "10.3.0", "", ""))
+    monkeypatch.setattr(low_images, "low_images", lambda *_: tiny_low(4))
+    out = tmp_path / "fps.json"
+    fps.main(models="gidrn,imdn,edsr", engines="tensorrt", out=out, seconds=1)
+    assert [one.what.model for one in records.read_records(out)] == ["gidrn"]
+    shown = capsys.readouterr().out
+    assert "- edsr on tensorrt, fp16: FP16 does not hold" in shown
+    assert "- imdn on tensorrt, fp16, tiny pictures, batch 1: the builder ran out of" in shown
+    with pytest.raises(
+        ValueError, match=r"nothing could be measured: edsr on tensorrt, fp16: FP16"
+    ):
+        fps.main(models="edsr", engines="tensorrt", out=tmp_path / "none.json", seconds=1)
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_finished_comparisons_are_kept_when_a_run_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        exported_models, "with_weights", lambda *_: (Doubling().eval(), "made up", "")
+    )
+    monkeypatch.setattr(fps, "TURNS_A_SIZE", 2)
+    monkeypatch.setattr(turns, "PAUSE_SECONDS", 0.0)
+    whole = turns.in_turns
+    calls = iter([whole])
+
+    def cut_short(*given: Any, **how: Any) -> Any:
+        return next(calls, _interrupted)(*given, **how)
+
+    monkeypatch.setattr(turns, "in_turns", cut_short)
+    out = tmp_path / "fps.json"
+    with pytest.raises(KeyboardInterrupt):
+        fps.main(
+            models="gidrn",
+            engines="torch-fp32",
+            device="cpu",
+            sizes="6x8,8x6",
+            scale=2,
+            threads="1",
+            seconds=1,
+            out=out,
+        )
+    assert [one.what.size_hw for one in records.read_records(out)] == [(6, 8)]
+
+
+def _interrupted(*_: object, **__: object) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_a_floor_of_a_gpu_wants_pytorch_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--floor measures the GPU with PyTorch"):
+        contenders.check_rates([Choice("tensorrt", "fp16", "cuda")])
+    contenders.check_rates([Choice("ort-cpu", "fp32", "cpu")])
 
 
 def test_a_plan_is_asked_for_what_will_be_fed(

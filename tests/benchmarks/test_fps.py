@@ -32,6 +32,7 @@ from benchmarks.records import Commit, Figure, How, Record, What, Where
 from benchmarks.turns import Samples
 from gidrn import checkpoints, images, resize, zoo
 from gidrn_runtime import Upscaler
+from gidrn_runtime.errors import FrameTooLargeError
 
 SCRIPT = Path(fps.__file__)
 
@@ -284,6 +285,33 @@ def test_a_gpu_is_timed_by_its_own_clock_and_without_rest() -> None:
     figures = {figure.name: figure for figure in fps.figures_of(samples, "imdn", low)}
     assert set(figures) == {"end_to_end_ms", "device_ms", "time_over_gidrn", "device_over_gidrn"}
     assert figures["device_over_gidrn"].samples == (1.0,) * 3
+
+
+class Greedy(Scripted):
+    """One that has too little memory for tall pictures."""
+
+    def __call__(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if frame.shape[0] == 6:
+            raise FrameTooLargeError("not enough memory\nfor it")
+        return super().__call__(frame)
+
+
+def test_a_model_without_memory_is_left_out_and_the_others_go_on() -> None:
+    log: list[tuple[str, str]] = []
+    told: list[tuple[str, str]] = []
+    models = {"a": Scripted("a", log), "greedy": Greedy("greedy", log), "b": Scripted("b", log)}
+    samples = turns.in_turns(
+        models,
+        tiny_low(4),
+        seconds=60,
+        left_out=lambda *words: told.append(words),
+        pause=lambda _: None,
+    )
+    assert list(samples) == ["a", "b"]
+    assert told == [("greedy", "not enough memory for it")]
+    assert samples["b"].images == [0, 1, 2, 3]
+    with pytest.raises(FrameTooLargeError):
+        turns.in_turns(models, tiny_low(4), seconds=60, pause=lambda _: None)
 
 
 def test_batches_are_of_one_size_and_leave_no_image_out() -> None:
