@@ -151,11 +151,21 @@ def test_a_run_compares_engines_batches_and_sizes(
     assert rows[4][6] == "1.00"
 
 
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A played GPU with TensorRT, a tiny network for each, and tiny pictures in B100's place."""
+    monkeypatch.setattr(
+        exported_models, "with_weights", lambda *_: (Doubling().eval(), "made up", "")
+    )
+    monkeypatch.setattr(engines, "status", lambda name: EngineStatus(name, True, "10.3.0", "", ""))
+    monkeypatch.setattr(low_images, "low_images", lambda *_: tiny_low(8))
+    return Machine(monkeypatch, "10.3.0")
+
+
 def test_plans_are_built_for_their_sizes_and_timed_on_the_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the played GPU, whose step takes a millisecond."""
-    machine = Machine(monkeypatch, "10.3.0")
     asked: list[tuple[object, ...]] = []
 
     def plan_of(onnx: Path, engine: str, sizes_hw: object, batch: int, cache: Path) -> Path:
@@ -168,11 +178,6 @@ def test_plans_are_built_for_their_sizes_and_timed_on_the_gpu(
 
     monkeypatch.setattr(contenders, "plan_of", plan_of)
     monkeypatch.setattr(exported_models, "exported", exported)
-    monkeypatch.setattr(
-        exported_models, "with_weights", lambda *_: (Doubling().eval(), "made up", "")
-    )
-    monkeypatch.setattr(engines, "status", lambda name: EngineStatus(name, True, "10.3.0", "", ""))
-    monkeypatch.setattr(low_images, "low_images", lambda *_: tiny_low(8))
     states = iter(["SM 1 MHz", "SM 2 MHz"])
     monkeypatch.setattr(records, "gpu_state", lambda: next(states))
     out = tmp_path / "fps.json"
@@ -188,10 +193,12 @@ def test_plans_are_built_for_their_sizes_and_timed_on_the_gpu(
 
 
 def test_what_one_network_fails_at_costs_the_others_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One is refused by the export, one by the builder, one is measured."""
-    machine = Machine(monkeypatch, "10.3.0")
 
     def plan_of(onnx: Path, *_: object) -> Path:
         if onnx.stem == "imdn":
@@ -205,11 +212,6 @@ def test_what_one_network_fails_at_costs_the_others_nothing(
 
     monkeypatch.setattr(contenders, "plan_of", plan_of)
     monkeypatch.setattr(exported_models, "exported", exported)
-    monkeypatch.setattr(
-        exported_models, "with_weights", lambda *_: (Doubling().eval(), "made up", "")
-    )
-    monkeypatch.setattr(engines, "status", lambda name: EngineStatus(name, True, "10.3.0", "", ""))
-    monkeypatch.setattr(low_images, "low_images", lambda *_: tiny_low(4))
     out = tmp_path / "fps.json"
     fps.main(models="gidrn,imdn,edsr", engines="tensorrt", out=out, seconds=1)
     assert [one.what.model for one in records.read_records(out)] == ["gidrn"]
