@@ -24,7 +24,8 @@ from export.profiles import Profile
 from export.proof import Dtype
 from gidrn import zoo
 from gidrn_runtime import Upscaler, engines, tensorrt_api
-from gidrn_runtime.errors import FrameTooLargeError
+from gidrn_runtime.engines.tensorrt import LANES
+from gidrn_runtime.errors import EngineError, FrameTooLargeError, ModelError
 from gidrn_runtime.plans import SUFFIXES
 
 Frames = NDArray[np.uint8]
@@ -250,6 +251,7 @@ class OfTorch:
         """`network` is copied. Threads of the CPU are PyTorch's own setting."""
         self._device = torch.device(device)
         self._dtype = DTYPES[form.dtype]
+        self._compiled = form.compiled
         self._order = torch.channels_last if form.channels_last else torch.contiguous_format
         moved = copy.deepcopy(network).eval().to(device=self._device, dtype=self._dtype)
         self._network: Callable[[Tensor], Tensor] = moved.to(memory_format=self._order)  # type: ignore[call-overload]
@@ -276,14 +278,16 @@ class OfTorch:
 
     @torch.inference_mode()
     def device_ms(self, frames: Frames) -> float | None:
-        """Time between two events around the network; gaps in which the GPU waits count."""
+        """Time between two events around the second of two runs; gaps in which the GPU waits for
+        the host count."""
         if self._device.type != "cuda":
             return None
         low = self._upload(frames if frames.ndim == 4 else frames[None])
+        self._run(low)  # the GPU works at this one while the host sends the timed one after it
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize(self._device)
+        self._mark()
         begin.record()
-        self._run(low)
+        self._network(low)
         end.record()
         torch.cuda.synchronize(self._device)
         return float(begin.elapsed_time(end))
@@ -295,9 +299,13 @@ class OfTorch:
         return rgb.contiguous(memory_format=self._order)
 
     def _run(self, low: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        self._mark()
         return self._network(low)
+
+    def _mark(self) -> None:
+        """Tell the compiler's CUDA graphs that the outputs before are no longer wanted."""
+        if self._compiled and self._device.type == "cuda":
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
 
 
 class _Graphs:
@@ -347,6 +355,11 @@ def open_all(
     of a file that the engine does not take. Raises ValueError where what runs is not what was asked
     for.
     """
+    if choice.takes_plans and len(sizes_hw) > LANES:
+        raise ValueError(
+            f"{choice.name} keeps {LANES} sizes ready and opens others anew, which would be timed: "
+            f"{len(sizes_hw)} are too many; time B100, or --sizes"
+        )
     opened: dict[str, Runnable] = {}
     precision: dict[str, str] = {}
     if choice.is_torch:
@@ -362,7 +375,11 @@ def open_all(
             except (to_tensorrt.BuildError, OtherTypesError) as error:
                 left_out(name, str(error))
                 continue
-        upscale = stack.enter_context(open_file(path, choice.name, threads))
+        try:
+            upscale = stack.enter_context(open_file(path, choice.name, threads))
+        except (ModelError, EngineError, *TOO_LARGE) as error:  # its golden frame has been run
+            left_out(name, " ".join(str(error).split()))
+            continue
         if upscale.scale != scale:
             raise ValueError(f"{name} enlarges x{upscale.scale}, not x{scale}")
         opened[name] = OfRuntime(upscale)

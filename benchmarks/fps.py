@@ -48,7 +48,7 @@ REFERENCE = "gidrn"
 PLAIN = "torch-fp32"
 """The engine that the others are compared with, where it took part."""
 
-TURNS_A_SIZE = 24
+TURNS_A_SIZE = 200
 """Timed turns of a size of --sizes at most."""
 
 LEGEND = (
@@ -274,6 +274,7 @@ def measure(
                     rates[kind] = device_floor.measure_rates(
                         choice.device, contenders.DTYPES[choice.dtype]
                     )
+                contenders.free()
             where = records.here(round_.threads)
             state = [records.gpu_state()]
             where_not = f"{choice.name}, {choice.dtype}, {round_.low.label}, batch {round_.batch}"

@@ -29,6 +29,10 @@ WARM_UP_CLOSENESS = 0.05
 WARM_UP_SECONDS = 4.0
 """A warm-up ends after a run that passes this, be it the first."""
 
+GPU_WARM_UP_SECONDS = 0.5
+"""A model with a clock of its own is kept busy for so long at each size: the GPU's own clocks rise
+over tens of milliseconds."""
+
 LEAST_SAMPLES = 3
 """Images of each size that even the slowest model takes part in."""
 
@@ -51,7 +55,8 @@ def protocol(batch: int, rest_s: float) -> str:
         "network where it takes tensors, and once by the GPU's clock where it has one, the order "
         f"of models moving on by one an image; batch {batch}; warm-up per model and size until two "
         f"runs differ by less than {WARM_UP_CLOSENESS:.0%} ({WARM_UP_RUNS[0]} to "
-        f"{WARM_UP_RUNS[1]} runs, or {WARM_UP_SECONDS:.0f} s); {rest} before each timed run; a "
+        f"{WARM_UP_RUNS[1]} runs, or {WARM_UP_SECONDS:.0f} s), on a GPU {GPU_WARM_UP_SECONDS:g} s "
+        f"more; {rest} before each timed run; a "
         f"slow model takes part in fewer images, at least {LEAST_SAMPLES} of each size"
     )
 
@@ -135,8 +140,8 @@ def in_turns(
     """Time every model on the images; about `seconds` of timed runs a model.
 
     `tick(name, done, more)` hears of each step: `more` is what has been added to the work ahead.
-    `left_out(name, reason)` hears of a model for whose inputs the memory is too little: the others
-    go on without it. Without `left_out` that is an error like others.
+    `left_out(name, reason)` hears of a model that fails in its warm-up, as where its memory is too
+    little: the others go on without it. Without `left_out` that is an error like others.
     """
     inputs = prepared(low)
     samples = {name: Samples() for name in models}
@@ -148,7 +153,7 @@ def in_turns(
     for name, model in models.items():
         try:
             clocked[name], turn_ms = _warmed_up(name, model, examples, samples[name])
-        except TOO_LARGE as error:
+        except (RuntimeError, ValueError, *TOO_LARGE) as error:
             if left_out is None:
                 raise
             left_out(name, " ".join(str(error).split())[:200] or type(error).__name__)
@@ -184,6 +189,10 @@ def _warmed_up(
         clocked = model.device_ms(example.frame) is not None
         times = warm_up(lambda example=example: model(example.frame))  # type: ignore[misc]
         samples.warm_up += clocked + len(times)
+        began = time.perf_counter_ns()
+        while clocked and time.perf_counter_ns() - began < GPU_WARM_UP_SECONDS * 1e9:
+            model(example.frame)
+            samples.warm_up += 1
         turn_ms = max(turn_ms, (1 + model.takes_tensors + clocked) * times[-1])
     return clocked, turn_ms
 

@@ -50,7 +50,13 @@ class Cuda:
             FrameTooLargeError: the GPU, or the page-locked memory, has not enough room.
             EngineError: it failed otherwise; the message names the function and the driver's error.
         """
-        status, *results = getattr(self.driver, name)(*arguments)
+        try:
+            status, *results = getattr(self.driver, name)(*arguments)
+        except Exception as error:  # the bindings' own: a function that an older driver has not
+            raise EngineError(
+                f"CUDA's {name} cannot be called here ({error}); take cuda-python of the CUDA "
+                "version that the driver has"
+            ) from error
         errors = self.driver.CUresult
         if status == errors.CUDA_ERROR_OUT_OF_MEMORY:
             raise FrameTooLargeError(f"the GPU has too little memory: {name}")
@@ -120,8 +126,13 @@ class Stopwatch:
             self._events.append(event)
 
     def milliseconds(self, stream: Any, work: Callable[[], None]) -> float:
-        """How long what `work` puts on the stream takes there; waits for it."""
+        """How long what `work` puts on the stream takes there; waits for it.
+
+        It is put there twice, and the second is timed: while the GPU works at the first, the host
+        puts the rest there, so that its own time does not count.
+        """
         begin, end = self._events
+        work()
         self._cuda.call("cuEventRecord", begin, stream)
         work()
         self._cuda.call("cuEventRecord", end, stream)

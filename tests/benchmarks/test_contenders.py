@@ -225,6 +225,21 @@ def test_what_one_network_fails_at_costs_the_others_nothing(
     assert not (tmp_path / "none.json").exists()
 
 
+def test_more_sizes_than_an_engine_keeps_are_refused(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = [low_images.smooth_noise((4 + i, 6), seed=i) for i in range(5)]
+    low = low_images.LowImages("five", tuple("abcde"), tuple(sizes))
+    monkeypatch.setattr(low_images, "low_images", lambda *_: low)
+    monkeypatch.setattr(
+        exported_models,
+        "exported",
+        lambda *_, **__: ExportedModel(tiny_onnx(tmp_path / "a.onnx"), "made up", 7, 0.01),
+    )
+    with pytest.raises(ValueError, match=r"tensorrt keeps 4 sizes ready .* 5 are too many"):
+        fps.main(models="gidrn", engines="tensorrt", out=tmp_path / "fps.json", seconds=1)
+
+
 def test_finished_comparisons_are_kept_when_a_run_is_cut_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,9 +159,10 @@ def test_the_cpu_s_build_is_told(monkeypatch: pytest.MonkeyPatch, tiny: Path) ->
     ("found", "message"),
     [
         ({}, "there is no NVIDIA driver"),
-        ({"gpu": 1}, "misses a library .*providers_shared"),
+        ({"gpu": 1}, "misses a library .*libcudnn.so.9"),
+        ({"gpu": 1, "libcudnn.so.9": 1}, "misses a library .*providers_shared"),
         (
-            {"gpu": 1, "libonnxruntime_providers_shared.so": 1},
+            {"gpu": 1, "libcudnn.so.9": 1, "libonnxruntime_providers_shared.so": 1},
             "misses a library .*providers_cuda",
         ),
     ],
@@ -196,7 +197,7 @@ def load_with(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> None:
 
 
 def test_where_all_is_there_it_is_available(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
+    names = (ort_cuda.CUDNN, *ort_cuda.LIBRARIES)
     load_with(monkeypatch, dict.fromkeys(("gpu", *names), 1))
     assert OrtCuda.installed_version() == "1.31.1"
 

@@ -23,7 +23,11 @@ from gidrn_runtime.engines.ort_cpu import OrtCpu, one_line
 from gidrn_runtime.errors import EngineUnavailable
 
 LIBRARIES = ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
-"""Beside ONNX Runtime's own module; the second needs CUDA and cuDNN."""
+"""Beside ONNX Runtime's own module; the second needs CUDA."""
+
+CUDNN = "libcudnn.so.9"
+"""What the provider loads when it first meets a convolution; without it that fails, or runs
+otherwise without a word."""
 
 
 class OrtCuda(OrtCpu):
@@ -73,8 +77,8 @@ class OrtCuda(OrtCpu):
             ort.preload_dlls()
         folder = Path(ort.__file__).parent / "capi"
         try:
-            for library in LIBRARIES:
-                ctypes.CDLL(str(folder / library), mode=ctypes.RTLD_GLOBAL)
+            for library in (CUDNN, *(str(folder / name) for name in LIBRARIES)):
+                ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)  # after ONNX Runtime's own module
         except OSError as error:
             raise EngineUnavailable(
                 f"{cls.name}: ONNX Runtime {ort.__version__} misses a library ({error}); "
