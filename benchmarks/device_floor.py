@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from benchmarks.training_steps import synchronise
+
 COPY_BYTES = {"cpu": 1 << 27, "cuda": 1 << 30}
 """Of the array that is copied: far beyond any cache."""
 
@@ -110,14 +112,9 @@ def _fastest_s(work: Callable[[], object], device: str) -> float:
     """Seconds of the fastest run, one before them thrown away."""
     found = []
     for _ in range(1 + REPEATS):
-        _wait(device)
+        synchronise(device)
         began = time.perf_counter_ns()
         work()
-        _wait(device)
+        synchronise(device)
         found.append((time.perf_counter_ns() - began) / 1e9)
     return min(found[1:])
-
-
-def _wait(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)

@@ -228,13 +228,16 @@ def usable_cores() -> int:
 
 def cpu_slug() -> str:
     """The CPU's name as part of a file name: "amd-epyc"."""
-    return re.sub(r"[^a-z0-9]+", "-", _cpu()[0].lower()).strip("-") or "cpu"
+    return _slug(_cpu()[0]) or "cpu"
 
 
 def gpu_slug() -> str:
     """The first GPU's name as part of a file name: "nvidia-h200"."""
-    first = (_gpu() or "gpu").split(",")[0]
-    return re.sub(r"[^a-z0-9]+", "-", first.lower()).strip("-")
+    return _slug((_gpu() or "gpu").split(",")[0])
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def commit_of(folder: Path) -> Commit:

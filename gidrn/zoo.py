@@ -222,7 +222,7 @@ def load(
         return create(name, scale, config=config).eval()
     path = shipped_weights(name, scale) if weights is None else Path(weights)
     named = _reader(path)
-    configs = _configs(name, path) if config is None else [config]
+    configs = _configs(name, checkpoints.trained_in(path)) if config is None else [config]
     modules = [create(name, scale, config=one) for one in configs]
     tried = [(module, _with_blur(named(name, module), module, path)) for module in modules]
     module, found = min(tried, key=lambda one: len(checkpoints.faults(*one)))
@@ -245,9 +245,11 @@ def recognise(path: Path) -> list[tuple[str, int]]:
     """
     named = _reader(path)
     found: list[tuple[str, int]] = []
+    recorded = checkpoints.trained_in(path)
     for name in NETWORKS:
+        configs = _configs(name, recorded)
         for factor in SCALES:
-            for config in _configs(name, path):
+            for config in configs:
                 with torch.device("meta"):
                     candidate = create(name, factor, config=config)
                 try:
@@ -266,13 +268,13 @@ def needs_no_weights(name: str) -> bool:
         return not create(name, SCALES[0]).state_dict()
 
 
-def _configs(name: str, path: Path) -> list[Any]:
+def _configs(name: str, recorded: tuple[str, dict[str, Any]] | None) -> list[Any]:
     """The configuration that a file says it was trained in; else the network's, and its others.
 
+    `recorded` is the file's word, as `checkpoints.trained_in` gives it.
     Its word comes before its tensors, which do not tell all: ANRB's sampling has none.
     """
     network = find(name)
-    recorded = checkpoints.trained_in(path)
     if recorded is not None and recorded[0] == name:
         return [configured(name, recorded[1])]
     return [network.config, *network.others]

@@ -222,12 +222,8 @@ class Upscaler:
                 f"{self._path} does not take {n} frames of {height}x{width} as they are"
             )
         with self._in_use():
-            if self._info.frames is None:
-                wire = tensor_from_frames(several, self._color).astype(self._info.dtype, copy=False)
-            else:
-                step = 1 if self._info.frames == self._color else -1
-                wire = np.ascontiguousarray(several[..., ::step])
-            return self._engine.device_ms(wire)
+            wire = self._wire(several, self._color)
+            return self._engine.device_ms(wire.astype(self._info.dtype, copy=False))
 
     def close(self) -> None:
         """Wait for the calls in progress, then release the model. A second call does nothing."""
@@ -264,13 +260,21 @@ class Upscaler:
     def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
         with self._in_use():
+            high = self._run(self._wire(frames, self._color))
             if self._info.frames is None:
-                high = self._run(tensor_from_frames(frames, self._color))
                 return frames_from_tensor(high, self._color)
-            step = 1 if self._info.frames == self._color else -1
-            return np.ascontiguousarray(
-                self._run(np.ascontiguousarray(frames[..., ::step]))[..., ::step]
-            )
+            return np.ascontiguousarray(high[..., :: self._step(self._color)])
+
+    def _step(self, color: str) -> int:
+        """How a model of frames wants the channels of this order, and gives them back: 1 or -1."""
+        return 1 if self._info.frames == color else -1
+
+    def _wire(self, frames: npt.NDArray[np.uint8], color: str) -> npt.NDArray[Any]:
+        """uint8 (N, H, W, 3) in `color` order -> float32 (N, 3, H, W), or frames as the model
+        takes them."""
+        if self._info.frames is None:
+            return tensor_from_frames(frames, color)
+        return np.ascontiguousarray(frames[..., :: self._step(color)])
 
     def _run(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Enlarge what the model takes by itself or in parts or padded, and refuse the rest.
@@ -354,13 +358,11 @@ class Upscaler:
             return
         low = golden.low[None]
         height, width = golden.window.shape[:2]
+        high = self._run(self._wire(low, "rgb"))
         if self._info.frames is None:
-            high = self._run(tensor_from_frames(low, "rgb"))
             levels = high[0, :, :height, :width].transpose(1, 2, 0).astype(np.float64) * 255
         else:
-            step = 1 if self._info.frames == "rgb" else -1
-            high = self._run(np.ascontiguousarray(low[..., ::step]))
-            levels = high[0, :height, :width, ::step].astype(np.float64)
+            levels = high[0, :height, :width, :: self._step("rgb")].astype(np.float64)
         fault = compare(golden, levels, self.scale)
         if fault is not None:
             raise WrongOutputError(
