@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -29,6 +30,23 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("GIDRN_REQUIRE_DATA"):
         pytest.fail(f"{reason}, and GIDRN_REQUIRE_DATA is set")
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Called with a program's name: its path. Skips the test without it, or fails it where
+    GIDRN_REQUIRE_PROGRAMS says that it must be there."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            reason = f"{name} is not installed; as root, .ci/install-programs installs it"
+            if os.environ.get("GIDRN_REQUIRE_PROGRAMS"):
+                pytest.fail(f"{reason}, and GIDRN_REQUIRE_PROGRAMS is set")
+            pytest.skip(reason)
+        return path
+
+    return find
 
 
 def _root(variable: str, holds: str) -> Path:

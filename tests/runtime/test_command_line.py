@@ -167,7 +167,7 @@ def test_mistakes_are_one_line(
 @pytest.mark.usefixtures("folder")
 def test_formats_are_checked_before_the_work(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("gidrn_runtime.__main__.upscale_image", lambda *_: calls.append(1))
+    monkeypatch.setattr("gidrn_runtime.commands.upscale.upscale_image", lambda *_: calls.append(1))
     assert main(["upscale", "deep.png", "-o", "big.jpg", "--model", str(tiny)]) == 2
     assert calls == []
 
@@ -199,15 +199,20 @@ NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         ("os.fsync", NO_SPACE, 1, "cannot write big.png: No space left on device"),
         ("os.replace", KeyboardInterrupt(), 130, "interrupted"),
         ("gidrn_runtime.image_files.encode_image", KeyboardInterrupt(), 130, "interrupted"),
-        ("gidrn_runtime.__main__.upscale_image", KeyboardInterrupt(), 130, "interrupted"),
-        ("gidrn_runtime.__main__.Upscaler", KeyboardInterrupt(), 130, "interrupted"),
+        ("gidrn_runtime.commands.upscale.upscale_image", KeyboardInterrupt(), 130, "interrupted"),
+        ("gidrn_runtime.console.Upscaler", KeyboardInterrupt(), 130, "interrupted"),
         (
             "gidrn_runtime.engines.ort_cpu.OrtCpu.run",
             FrameTooLargeError("big"),
             1,
             "not enough memory to enlarge",
         ),
-        ("gidrn_runtime.__main__.upscale_image", MemoryError(), 1, "photo.png: MemoryError"),
+        (
+            "gidrn_runtime.commands.upscale.upscale_image",
+            MemoryError(),
+            1,
+            "photo.png: MemoryError",
+        ),
     ],
 )
 def test_failures_leave_nothing_behind(

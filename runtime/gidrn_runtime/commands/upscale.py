@@ -1,0 +1,128 @@
+"""``upscale``: image files in, larger image files out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from gidrn_runtime import Upscaler, image_files
+from gidrn_runtime.console import (
+    FAILURES,
+    MISTAKES,
+    add_model_options,
+    interruptible,
+    open_upscaler,
+    say,
+    tell,
+)
+from gidrn_runtime.frames import check_image, upscale_image
+
+HELP = "enlarge image files"
+DESCRIPTION = (
+    "Enlarge image files. Gray stays gray, alpha is enlarged too, 16-bit stays 16-bit. A file "
+    "appears complete or not at all."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("photos", nargs="+", type=Path, metavar="PHOTO")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=str,
+        required=True,
+        help="the file to write; its extension sets the format. Or a folder, as it must be for "
+        "several photos: PHOTO.jpg then becomes PHOTO_x4.png in it",
+    )
+    add_model_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enlarge each photo; one that fails does not stop the others."""
+    image_files.import_cv2()
+    check_photos(arguments.photos)
+    upscaler = open_upscaler(arguments)
+    targets = plan_targets(arguments.photos, arguments.out, upscaler.scale, arguments.overwrite)
+    worst = 0
+    for photo, target in zip(arguments.photos, targets, strict=True):
+        try:
+            say(upscale_file(upscaler, photo, target))
+        except (*MISTAKES, *FAILURES) as error:
+            worst = max(worst, tell(error, photo))
+    # No with-block: closing waits for the run in progress, which Ctrl-C must not do.
+    upscaler.close()
+    return worst
+
+
+def check_photos(photos: Sequence[Path]) -> None:
+    """Refuse a command line that names a missing file, before any work.
+
+    Raises:
+        FileNotFoundError: a photo is not there.
+    """
+    for photo in photos:
+        if not photo.exists():
+            raise FileNotFoundError(f"there is no file {photo}")
+
+
+def plan_targets(photos: Sequence[Path], out: str, scale: int, overwrite: bool) -> list[Path]:
+    """Where each photo goes; makes the folder when `out` is to be one and is not there yet.
+
+    `out` is a folder when it is one already, ends in a slash, or several photos are given.
+
+    Raises:
+        ValueError: `out` cannot be used; two photos would get one name; a photo would be replaced.
+        FileExistsError: a target is there already and `overwrite` is False.
+    """
+    folder = Path(out)
+    if folder.is_dir() or out.endswith(("/", os.sep)) or len(photos) > 1:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{len(photos)} photos need a folder to go to; {out} is a file")
+        if not folder.exists() and folder.suffix.lower() in image_files.FORMATS:
+            raise ValueError(f"{len(photos)} photos need a folder to go to, not the file {out}")
+        targets = [folder / f"{photo.stem}_x{scale}.png" for photo in photos]
+    else:
+        image_files.check_extension(folder)
+        targets = [folder]
+        folder = folder.parent
+        if not folder.is_dir():
+            raise ValueError(f"cannot write {out}: {folder} is not a folder")
+
+    sources = {photo.resolve() for photo in photos}
+    seen: set[Path] = set()
+    for target in targets:
+        if target.resolve() in sources:
+            raise ValueError(f"{target} is both input and output; choose another name with -o")
+        if target in seen:
+            raise ValueError(f"two photos would both become {target}; enlarge them one by one")
+        if target.exists() and not (overwrite and target.is_file()):
+            raise FileExistsError(f"{target} is there already; --overwrite replaces files")
+        seen.add(target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot make the folder {folder}: {error.strerror}") from error
+    return targets
+
+
+def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
+    """Enlarge one file into another and return a line that tells sizes (height x width) and time.
+
+    The time is that of the enlarging alone, from image in memory to image in memory.
+    """
+    image = image_files.read_image(photo)
+    check_image(image)
+    image_files.check_holds(target, image, upscaler.scale)
+    with image_files.replacing(target) as file:
+        began = time.perf_counter()
+        high = interruptible(lambda: upscale_image(upscaler, image))
+        elapsed_s = time.perf_counter() - began
+        file.write(image_files.encode_image(target, high))
+    engine = upscaler.describe()["engine"]
+    sizes = [f"{array.shape[0]}x{array.shape[1]}" for array in (image, high)]
+    return f"{photo} {sizes[0]} -> {target} {sizes[1]} in {elapsed_s:.2f} s ({engine})"
