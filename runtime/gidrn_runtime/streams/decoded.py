@@ -7,6 +7,7 @@ everything).
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -49,7 +50,9 @@ class Decoded:
         """
         self._av = import_av()
         self.reopens = reopens
-        self._name, self._color, self._paced = name, color, paced
+        self._address = name
+        self._name = re.sub(r"//[^/@]*@", "//***@", name)  # errors and logs tell no passwords
+        self._color, self._paced = color, paced
         self._timeout_s = timeout_s
         self._options = dict(options or {})
         if name.lower().startswith("rtsp"):
@@ -69,7 +72,7 @@ class Decoded:
         """Connect and find the video stream."""
         try:
             self._container = self._av.open(
-                self._name, options=self._options, timeout=(self._timeout_s, self._timeout_s)
+                self._address, options=self._options, timeout=(self._timeout_s, self._timeout_s)
             )
         except (self._av.FFmpegError, OSError) as error:
             raise SourceError(

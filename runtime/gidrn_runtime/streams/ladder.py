@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gidrn_runtime.upscaler import Frame
+import numpy as np
+
+from gidrn_runtime import image_files
+from gidrn_runtime.upscaler import Frame, Upscaler
 
 FORGIVEN = 1 / 8
 """How much of a miss one frame in time makes good: more than one miss in nine leads down."""
@@ -93,3 +96,94 @@ class Climber:
         self.switches += 1
         self._misses = self._calm_s = 0.0
         self._is_trial = False
+
+
+MARGIN = 8
+"""Pixels of the input over which a centred region fades into its surroundings."""
+
+
+def lower_rungs(upscale: Upscaler, fractions: Sequence[float] = (0.7, 0.5)) -> list[Rung]:
+    """The usual rungs below `upscale`: its model on the middle of the frame, then bicubic alone.
+
+    `fractions` are those of each side that the model still sees: 0.7 is half the pixels, 0.5 a
+    quarter. A smaller model of the same factor, or one of a lower factor (`finished`), belongs
+    above them where there is one that is faster.
+
+    Raises ImportError where OpenCV is missing.
+    """
+    rungs = [
+        Rung(f"centre {fraction:g}", centred(upscale, upscale.scale, fraction))
+        for fraction in fractions
+    ]
+    return [*rungs, Rung("bicubic", bicubic(upscale.scale))]
+
+
+def bicubic(scale: int) -> Callable[[Frame], Frame]:
+    """Enlarges by `scale` without a model, by OpenCV's bicubic interpolation."""
+    cv2 = image_files.import_cv2()
+
+    def enlarge(frame: Frame) -> Frame:
+        height, width = frame.shape[:2]
+        high: Frame = cv2.resize(
+            frame, (scale * width, scale * height), interpolation=cv2.INTER_CUBIC
+        )
+        return high
+
+    return enlarge
+
+
+def finished(upscale: Upscaler, scale: int) -> Callable[[Frame], Frame]:
+    """A model of a lower factor, its output enlarged bicubically to `scale` times the input.
+
+    Raises ValueError where the model's factor is not below `scale`.
+    """
+    if not upscale.scale < scale:
+        raise ValueError(f"a model of a lower factor than {scale} is needed, not {upscale.scale}")
+    cv2 = image_files.import_cv2()
+
+    def enlarge(frame: Frame) -> Frame:
+        height, width = frame.shape[:2]
+        size = (scale * width, scale * height)
+        high: Frame = cv2.resize(upscale(frame), size, interpolation=cv2.INTER_CUBIC)
+        return high
+
+    return enlarge
+
+
+def centred(
+    upscale: Callable[[Frame], Frame], scale: int, fraction: float
+) -> Callable[[Frame], Frame]:
+    """`upscale` on the middle of the frame, `fraction` of each side, and bicubic around it.
+
+    The two fade into each other over `MARGIN` pixels of the input.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction of a side is between 0 and 1, not {fraction}")
+    enlarge_all = bicubic(scale)
+
+    def enlarge(frame: Frame) -> Frame:
+        high = enlarge_all(frame)
+        rows, columns = (_middle(side, fraction) for side in frame.shape[:2])
+        sharp = upscale(np.ascontiguousarray(frame[rows, columns]))
+        place = high[_scaled(rows, scale), _scaled(columns, scale)]
+        weight = np.outer(_fade(sharp.shape[0], scale), _fade(sharp.shape[1], scale))[..., None]
+        place[:] = np.rint(place + weight * (sharp.astype(np.float32) - place))
+        return high
+
+    return enlarge
+
+
+def _middle(side: int, fraction: float) -> slice:
+    kept = max(1, round(side * fraction))
+    first = (side - kept) // 2
+    return slice(first, first + kept)
+
+
+def _scaled(part: slice, scale: int) -> slice:
+    return slice(part.start * scale, part.stop * scale)
+
+
+def _fade(length: int, scale: int) -> np.ndarray:
+    """Weights rising from the border to 1 within `MARGIN` input pixels, or to the middle."""
+    from_border = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    return np.minimum(from_border / min(MARGIN * scale, length / 2), 1).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from gidrn_runtime import image_files
 from gidrn_runtime.upscaler import Frame
@@ -87,6 +87,29 @@ class FolderSink:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class RawSink:
+    """Writes the bytes of each frame, and nothing between them, to a binary file such as a pipe."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size: tuple[int, ...] | None = None
+
+    def put(self, shown: Shown) -> None:
+        """Write one frame. Raises ValueError where it has another size than the first one."""
+        size = shown.frame.shape
+        self._size = self._size or size
+        if size != self._size:
+            raise ValueError(
+                f"raw frames are of one size, but after {self._size} came {size}; write to a "
+                "folder instead"
+            )
+        self._file.write(shown.frame.tobytes())
+
+    def close(self) -> None:
+        """Write what is still held back; whose file it is closes it."""
+        self._file.flush()
 
 
 class WindowSink:
