@@ -73,12 +73,10 @@ class Reopen:
         """Seconds to wait before the `attempt`-th attempt in a row, from 1; None to give up."""
         if self.attempts is not None and attempt > self.attempts:
             return None
-        wait = self.first_s
-        for _ in range(attempt - 1):
-            wait = min(wait * self.factor, self.most_s)
-            if wait == self.most_s:
-                break
-        return wait
+        try:
+            return min(self.first_s * self.factor ** (attempt - 1), self.most_s)
+        except OverflowError:
+            return self.most_s
 
 
 @dataclass(eq=False)
