@@ -527,6 +527,14 @@ def test_frames_that_are_none_are_told(upscale: Upscaler) -> None:
         Stream([np.zeros((4, 5), np.uint8)], upscale, "file").run(lambda frame: None)
 
 
+def test_an_upscaler_that_returns_nothing_is_told() -> None:
+    def forgets(frame: np.ndarray) -> None:
+        frame.sum()
+
+    with pytest.raises(ValueError, match="forgets returned NoneType and no frame"):
+        Stream(numbered(3), forgets, "file").run(lambda frame: None)  # type: ignore[arg-type]
+
+
 def test_statistics_tell_each_stage() -> None:
     statistics = Stream(numbered(5), double, "file").run(lambda frame: time.sleep(0.001))
     assert set(statistics.stage_ms) == {"decode", "copy", "infer", "sink"}

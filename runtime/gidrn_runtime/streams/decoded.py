@@ -63,6 +63,7 @@ class Decoded:
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
         self._pending: deque[Any] = deque()
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._halt = threading.Event()
         self._began: tuple[float, float] | None = None
         self.damaged = 0
@@ -135,7 +136,7 @@ class Decoded:
         return clock()
 
     def _convert(self, decoded: Any) -> Frame:
-        frame: Frame = decoded.to_ndarray(format=f"{self._color}24")
+        frame: Frame = self._reformatter.reformat(decoded, format=f"{self._color}24").to_ndarray()
         turns = round(decoded.rotation / 90) % 4
         return frame if turns == 0 else np.ascontiguousarray(np.rot90(frame, turns))
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from gidrn_runtime.errors import SourceError
 from gidrn_runtime.streams import report, schedule, sinks, sources
 from gidrn_runtime.streams.ladder import Climber, Ladder, Rung
@@ -285,7 +287,7 @@ class Stream:
     def _capture(self) -> None:
         """The capture thread."""
         try:
-            while self._read_all():
+            while not self._stopping.is_set() and self._read_all():
                 pass
         except BaseException as error:  # handed over to the thread that waits
             self._error = self._error or error
@@ -296,7 +298,7 @@ class Stream:
 
     def _read_all(self) -> bool:
         """Open the source and read it to its end; whether to open it again."""
-        is_first = self.ledger.counts().frames_in == 0
+        error: SourceError | None = None
         try:
             self._source.open()
             while self._wait_for_room():
@@ -304,17 +306,16 @@ class Stream:
                 if captured is None:
                     break
                 self._admit(captured)
-            reason, error = "it ended", None
         except SourceError as caught:
-            reason, error = str(caught), caught
+            error = caught
         finally:
             self._source.close()
         if self._stopping.is_set() or (error is None and self._reopen is None):
             return False
-        if is_first and error and not (self._reopen and self._reopen.at_start):
-            if self.ledger.counts().frames_in == 0:
-                raise error
-        return self._wait_to_reopen(reason, error)
+        never_came = self.ledger.counts().frames_in == 0
+        if error is not None and never_came and not (self._reopen and self._reopen.at_start):
+            raise error
+        return self._wait_to_reopen(error or SourceError("the source ended"))
 
     def _wait_for_room(self) -> bool:
         """Wait until the source may be read; False when no frame is wanted any more."""
@@ -333,13 +334,13 @@ class Stream:
         if is_back:
             self._tell(SourceEvent("back", "frames come again", None))
 
-    def _wait_to_reopen(self, reason: str, error: SourceError | None) -> bool:
+    def _wait_to_reopen(self, error: SourceError) -> bool:
         """After a loss: wait out the back-off. False when the stream stops meanwhile."""
         with self._changed:
             wait_s = self._schedule.lost() if self._reopen else None
-        self._tell(SourceEvent("lost", reason, wait_s))
+        self._tell(SourceEvent("lost", str(error), wait_s))
         if wait_s is None:
-            raise error or SourceError(f"the source was lost: {reason}")
+            raise error
         return not self._stopping.wait(wait_s)
 
     def _tell(self, event: SourceEvent) -> None:
@@ -390,7 +391,10 @@ class Stream:
         copied = self._clock()
         high = rung.upscale(low)
         done = self._clock()
-        self._check_size(low, high, rung)
+        if not isinstance(high, np.ndarray):
+            raise ValueError(f"{rung.name} returned {type(high).__name__} and no frame")
+        if self._climber:
+            self._check_size(low, high, rung)
         self.ledger.time("copy", copied - began)
         self.ledger.time("infer", done - copied)
         with self._changed:
