@@ -230,6 +230,19 @@ def test_a_camera_gives_up_when_nothing_can_be_enlarged() -> None:
     assert balanced(one)
 
 
+def test_an_upscaler_that_asks_to_exit_is_obeyed() -> None:
+    """Not an Exception: nothing goes on after it, and nobody waits for ever."""
+
+    def enlarge(frame: np.ndarray) -> np.ndarray:
+        raise SystemExit(3)
+
+    one = Stream(endless(), enlarge)
+    with pytest.raises(SystemExit):
+        one.run(lambda frame: None)
+    assert one.ledger.counts().failed == 1
+    assert balanced(one)
+
+
 def test_failures_may_be_counted_in_a_file_too() -> None:
     def enlarge(frame: np.ndarray) -> np.ndarray:
         if frame[0, 0, 0] == 1:
@@ -515,6 +528,7 @@ def test_a_window_needs_an_opencv_that_has_them() -> None:
         ({"source": 3.5}, "a source is a camera's index"),
         ({"source": True}, "a source is a camera's index"),
         ({"keep": -1}, "keeps 0 entries"),
+        ({"reopen": True}, "reopen has no meaning"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:

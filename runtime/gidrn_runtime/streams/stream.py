@@ -96,7 +96,7 @@ class Stream:
         given.
         `ladder` (live): cheaper ways of enlarging, taken while the budget is missed.
         `reopen`: how a lost camera or address is opened again; True, as None with ``live``, is
-        `Reopen()`, False, as None with ``file``, is never.
+        `Reopen()`, False, as None with ``file``, is never. An address that ends counts as lost.
         `on_failure`: what an exception of `upscale` does: ``count`` counts the frame as failed and
         goes on, unless MOST_FAILURES fail in a row; ``raise`` ends the stream with it. None is
         ``count`` for live and ``raise`` for file.
@@ -122,6 +122,7 @@ class Stream:
             raise ValueError(f"on_failure is 'count', 'raise' or None, not {on_failure!r}")
         if timeout_s <= 0:
             raise ValueError(f"timeout_s is above 0, not {timeout_s}")
+        wants_reopening = reopen is not None and reopen is not False
         if reopen is None:
             reopen = is_live
         if isinstance(reopen, bool):
@@ -136,6 +137,8 @@ class Stream:
         self._schedule = Schedule(kind, self.ledger, reopen)
         color = getattr(upscale, "color", "bgr")
         self._source = sources.find(source, is_live=is_live, color=color, timeout_s=timeout_s)
+        if wants_reopening and not self._source.reopens:
+            raise ValueError("reopen has no meaning here: this source ends for good")
         self._reopen = reopen if self._source.reopens else None
         self._rungs = [Rung(name_of(upscale), upscale), *(ladder.rungs if ladder else ())]
         self._climber = Climber(ladder, kind.age_s) if ladder and kind.age_s else None
@@ -200,6 +203,9 @@ class Stream:
     def stop(self) -> None:
         """End the stream and wait until its threads have ended; any thread may call it, twice too.
 
+        A signal handler starts a thread that calls it, since the main thread cannot wait for
+        others in the middle of its own work.
+
         What is inside is dropped and counted. Waits for the frame that is being enlarged, and for a
         source that is silent (`timeout_s` at most on the network).
 
@@ -230,8 +236,7 @@ class Stream:
         """The figures so far; `str` of them is a line."""
         with self._changed:
             now = self._clock() if self._over is None else self._over
-            seconds = 0.0 if self._began is None else now - self._began
-            return report.of(self._schedule, self.ledger, seconds)
+            return report.of(self._schedule, self.ledger, self._began, now)
 
     def __enter__(self) -> Stream:
         return self
@@ -360,9 +365,11 @@ class Stream:
             try:
                 self._enlarge(job)
                 failures = 0
-            except Exception as error:
+            except BaseException as error:  # the thread that waits gets it, or the ledger alone
                 failures += 1
-                gives_up = self._raises or failures >= MOST_FAILURES
+                gives_up = (
+                    self._raises or failures >= MOST_FAILURES or not isinstance(error, Exception)
+                )
                 _log.warning("frame %d failed: %s", job.number, _in_words(error))
                 with self._changed:
                     self._schedule.fail(job, self._clock(), _in_words(error))
