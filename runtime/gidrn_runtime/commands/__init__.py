@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from gidrn_runtime.commands import doctor, models, upscale
+from gidrn_runtime.commands import colour_check, doctor, models, pipe, upscale, video
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
+    "video": video,
+    "pipe": pipe,
     "doctor": doctor,
     "models": models,
+    "colour-check": colour_check,
 }
 """Name -> module with `HELP` (a line), `DESCRIPTION`, `add_options(parser)` and `run(arguments)`,
 which returns the exit code. Importing such a module needs NumPy alone; `run` imports the rest."""
