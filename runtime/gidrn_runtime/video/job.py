@@ -363,7 +363,12 @@ def _encode(
             )
             number += 1
     except KeyboardInterrupt:
-        raise  # felt at once: the threads end with the process, whatever they are at
+        # Felt at once: a network may be at one frame for minutes, so its thread is not waited for.
+        # The decoder's is, and is quick; its file must not be closed under it.
+        decoded.stop()
+        enlarged.stop()
+        decoded.join()
+        raise
     except BaseException:
         _stop(decoded, enlarged)
         raise

@@ -327,7 +327,7 @@ def _file_metadata(container: Any) -> dict[str, str]:
 
 def _told(stream: Any) -> str:
     """A stream as the user may know it."""
-    codec = stream.codec_context.name if stream.codec_context else stream.name
+    codec = stream.codec_context.codec.canonical_name if stream.codec_context else stream.name
     language = stream.metadata.get("language")
     details = ", ".join(word for word in (codec, language) if word and word != "und")
     return f"stream {stream.index} ({kind_of(stream)}{f': {details}' if details else ''})"

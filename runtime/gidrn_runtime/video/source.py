@@ -204,23 +204,24 @@ class Source:
         video.thread_type = "AUTO"
         if not self._allow_damaged:  # no patching up of what cannot be decoded
             video.codec_context.options = {"err_detect": "explode"}
-        number, last = 0, None
+        number, last, longest, open_ended = 0, None, 0, False
         ends: dict[int, Fraction] = {}
         for frame in self._decoded(video, ends):
             pts = frame.pts
             if pts is None or (last is not None and pts <= last):
                 raise ValueError(
                     f"{self.path}: frame {number} has no time of display after that of the frame "
-                    "before it; give it one: ffmpeg -fflags +genpts -i IN -c copy OUT"
+                    "before it; have FFmpeg give it one: ffmpeg -i IN -c:v ffv1 -c:a copy OUT.mkv"
                 )
-            last = pts
+            longest = max(longest, 0 if last is None else pts - last)
+            last, open_ended = pts, not frame.duration
             self._check_frame(frame, number)
             planes = planes_of(frame, facts.layout)
             yield DecodedFrame(number, pts, frame.duration or 0, planes)
             number += 1
         if number == 0:
             raise ValueError(f"{self.path}: not one frame of its video can be decoded")
-        self._check_whole(video, ends)
+        self._check_whole(video, ends, longest * facts.time_base if open_ended else Fraction(0))
 
     def _decoded(self, video: Any, ends: dict[int, Fraction]) -> Iterator[Any]:
         """The decoder's frames; `ends` gets the last time of each stream, in seconds."""
@@ -269,8 +270,8 @@ class Source:
             )
         self.damage.interlaced += bool(frame.interlaced_frame)
 
-    def _check_whole(self, video: Any, ends: dict[int, Fraction]) -> None:
-        """Refuse, or count, a file that ends before it says."""
+    def _check_whole(self, video: Any, ends: dict[int, Fraction], last: Fraction) -> None:
+        """Refuse, or count, a file that ends before it says; its last frame may last `last`."""
         wanted = _promised_end(video)
         came = ends.get(video.index, Fraction(0))
         if (
@@ -286,7 +287,7 @@ class Source:
             start = self._container.start_time or 0
             wanted = Fraction(start + self._container.duration, import_av().time_base)
             came = max(ends.values(), default=came)
-        if wanted is not None and wanted - came > CUT_S:
+        if wanted is not None and wanted - came > CUT_S + last:
             what = f"it should last {float(wanted):.2f} s and ends at {float(came):.2f} s"
             if not self._allow_damaged:
                 raise ValueError(
