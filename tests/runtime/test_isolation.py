@@ -17,6 +17,7 @@ HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt"]
         "import gidrn_runtime.frames, gidrn_runtime.models, gidrn_runtime.engines; print(1)",
         "import gidrn_runtime.__main__, gidrn_runtime.doctor, gidrn_runtime.image_files; print(1)",
         "import gidrn_runtime.engines.ort_cpu; print(1)",
+        "import gidrn_runtime.video, gidrn_runtime.colour_conformance; print(1)",
         "from gidrn_runtime.__main__ import main; main(['--version'])",
     ],
 )

@@ -302,6 +302,22 @@ def test_ten_bits_stay_ten(tmp_path: Path, tiny: Path, probe: Any) -> None:
     assert video["pix_fmt"] == "yuv420p10le"
 
 
+def test_what_frames_carry_and_lose_is_told(
+    ffmpeg: Ffmpeg, tiny: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    source = ffmpeg(
+        *PICTURE, "-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-colorspace", "bt2020nc",
+        "-color_trc", "smpte2084", "-color_primaries", "bt2020", "-x265-params",
+        f"log-level=error:colormatrix=bt2020nc:master-display={display}", "in.mp4",
+    )  # fmt: skip
+    enlarge(source, "out.mp4", tiny)
+    err = capfd.readouterr().err
+    assert err == (
+        "gidrn_runtime: in.mp4: the metadata of the mastering display (HDR10) are not kept\n"
+    )
+
+
 def test_what_is_not_tagged_is_guessed_and_told(
     tmp_path: Path, tiny: Path, probe: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -613,7 +629,8 @@ def test_sources_that_are_not_enlarged(
             "libx264 has no preset 'swift'; choose one of ultrafast",
         ),
         (["-o", "o.mkv", "--codec", "ffv1", "--quality", "3"], "ffv1 writes without loss"),
-        (["-o", "o.mp4", "--segment-seconds", "0"], "more than 0 seconds"),
+        (["-o", "o.mp4", "--segment-seconds", "0"], "more than 0 seconds and has an end"),
+        (["-o", "o.mp4", "--segment-seconds", "inf"], "more than 0 seconds and has an end"),
     ],
 )
 def test_what_is_asked_for_wrongly(

@@ -224,6 +224,15 @@ def test_a_damaged_segment_is_refused(
     assert unfinished.read_bytes() == whole
 
 
+def test_files_of_others_in_the_work_folder_stay(source: Path, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out.mp4.work"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    (folder / "000000.segment").write_text("left of a job without a manifest")
+    assert main(command(source, tmp_path / "out.mp4", tiny)) == 0
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+
+
 def test_two_at_once_are_refused(
     source: Path, tiny: Path, unfinished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ from gidrn_runtime.video.library import import_av
 from gidrn_runtime.video.progress import Progress
 from gidrn_runtime.video.segments import SegmentWriter, WorkFolder
 from gidrn_runtime.video.source import (
+    LOST,
     DecodedFrame,
     Source,
     VideoFacts,
@@ -214,6 +216,9 @@ def upscale_video(
         tell(
             f"{source}: {damage['interlaced']} frames say they are interlaced; enlarged as they are"
         )
+    for kind in damage["not_kept"]:
+        if LOST[kind] not in facts.notes:  # else it was told at the beginning
+            tell(f"{source}: {LOST[kind]}")
     if damage["cut"]:
         tell(f"{source}: cut short: {damage['cut']}")
     return VideoResult(
@@ -284,10 +289,10 @@ def segment_length(facts: VideoFacts, seconds: float) -> int:
     """Frames of a segment.
 
     Raises:
-        ValueError: `seconds` is not above 0.
+        ValueError: `seconds` is not above 0, or has no end.
     """
-    if not seconds > 0:
-        raise ValueError(f"a segment lasts more than 0 seconds, not {seconds}")
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise ValueError(f"a segment lasts more than 0 seconds and has an end, not {seconds} s")
     return max(2, round(float(facts.rate or Fraction(25)) * seconds))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gidrn_runtime import optional
+
 REMEDY = 'pip install "gidrn[video]"'
 
 
@@ -13,11 +15,4 @@ def import_av() -> Any:
     Raises:
         ImportError: it is missing or does not start here, with the remedy.
     """
-    try:
-        import av
-    except Exception as error:  # a broken installation raises more than ImportError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ImportError(
-            f"video needs PyAV, which cannot be imported here ({reason}); {REMEDY}"
-        ) from error
-    return av
+    return optional.load("av", "video needs PyAV", REMEDY)

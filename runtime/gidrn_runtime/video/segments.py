@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +20,8 @@ from gidrn_runtime.image_files import replacing
 
 MAGIC = b"GIDRNSEG"
 TAIL = 8 + len(MAGIC)
+OWN_FILES = (".*.part", "[0-9]*.segment", "joined.*", "encoded.json", "manifest.json")
+"""What stands in a work folder, beside the lock."""
 
 
 @dataclass(frozen=True)
@@ -172,20 +173,22 @@ class WorkFolder:
         self._lock.close()
 
     def remove(self) -> None:
-        """Delete it."""
+        """Delete it; what is not of a job stays, and the folder with it."""
+        self._empty()
         self._lock.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / "lock").unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _write(self, name: str, facts: dict[str, Any]) -> None:
         with replacing(self.folder / name) as file:
             file.write(json.dumps(facts, indent=1).encode())
 
     def _empty(self) -> None:
-        # The manifest goes last: without it what is left counts for nothing.
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == "manifest.json"):
-            if path.name != "lock":
-                with suppress(IsADirectoryError, PermissionError):
-                    path.unlink()
+        """Delete what a job leaves, and nothing that somebody else put there."""
+        for pattern in OWN_FILES:  # the manifest goes last: what is left counts for nothing then
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
 
 def _lock(folder: Path) -> BinaryIO:

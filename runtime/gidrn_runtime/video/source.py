@@ -11,7 +11,7 @@ JPEG, top left for BT.2020, left for the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +44,14 @@ CUT_S = 0.2
 
 ORIGINLESS = ("mpegts", "mpeg")
 """Formats whose clock starts anywhere; times are counted from the file's first."""
+
+LOST = {
+    "A53_CC": "closed captions inside the video's own data are not kept",
+    "MASTERING_DISPLAY_METADATA": "the metadata of the mastering display (HDR10) are not kept",
+    "DYNAMIC_HDR_PLUS": "the metadata of HDR10+ are not kept",
+    "DOVI_METADATA": "the metadata of Dolby Vision are not kept",
+}
+"""What a frame may carry that PyAV cannot hand to an encoder, by FFmpeg's names."""
 
 GO_ON = "--allow-damaged goes on with what can be decoded and counts what cannot"
 
@@ -112,6 +120,8 @@ class Damage:
     """Where the file ends too early: by how much."""
     interlaced: int = 0
     """Frames that say they are interlaced, of a video whose first is not."""
+    not_kept: list[str] = field(default_factory=list)
+    """Which of `LOST` frames carry."""
 
 
 def open_container(path: Path) -> Any:
@@ -269,6 +279,9 @@ class Source:
                 f"ffmpeg -i IN -vf scale={width}:{height},format={facts.pixel_format} OUT"
             )
         self.damage.interlaced += bool(frame.interlaced_frame)
+        for data in frame.side_data:
+            if data.type.name in LOST and data.type.name not in self.damage.not_kept:
+                self.damage.not_kept.append(data.type.name)
 
     def _check_whole(self, video: Any, ends: dict[int, Fraction], last: Fraction) -> None:
         """Refuse, or count, a file that ends before it says; its last frame may last `last`."""
@@ -349,8 +362,8 @@ def _look(container: Any, path: Path, matrix: str | None, color_range: str | Non
     for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             display_matrix = tuple(int(v) for v in np.frombuffer(data, np.int32))
-        elif data.type.name in ("MASTERING_DISPLAY_METADATA", "DOVI_METADATA", "DYNAMIC_HDR_PLUS"):
-            notes.append(f"{data.type.name.lower().replace('_', ' ')} is not kept")
+        elif data.type.name in LOST:
+            notes.append(LOST[data.type.name])
     rate = video.average_rate or video.guessed_rate
     end = _promised_end(video)
     seconds = end if end is not None else container.duration and container.duration / av.time_base
