@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.colour import PIXEL_FORMATS, unpack
+from gidrn_runtime.video.library import import_av
+
+av = import_av()  # untyped: its stubs ask for checks of what a test may take as given
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")}

@@ -6,10 +6,11 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def upscale_video(
         facts = video.facts
         encoding = plan_encoding(facts, upscaler.scale, container, options, target)
         open_encoder(encoding)  # refuses what it does not take before the work
+        joining.check_rotation(facts)
         plan = joining.plan_copies(source, facts.index, target, container, options.drop)
         for note in (*facts.notes, *plan.notes):
             tell(f"{source}: {note}")
@@ -178,7 +180,6 @@ def upscale_video(
             "coding": asdict(facts.coding),
             "segment_frames": length,
             "copies": [asdict(copy) for copy in plan.copies],
-            "damaged": options.allow_damaged,
         }
         folder = target.with_name(f"{target.name}.work")
         work = WorkFolder(folder, manifest, restart=options.restart)
@@ -191,7 +192,8 @@ def upscale_video(
             if make_progress is not None:
                 progress = make_progress(facts.frames, done * length)
                 stack.callback(progress.close)
-            frames = _encode(upscaler, video, encoding, work, length, watch, progress)
+            job = _Job(upscaler, video, encoding, work, length, watch, progress)
+            frames = _encode(job)
             damage = asdict(video.damage)
             work.set_encoded({"frames": frames, "damage": damage})
             if progress is not None:
@@ -323,29 +325,35 @@ def versions() -> dict[str, object]:
     return {"gidrn_runtime": gidrn_runtime.__version__, "av": av.__version__, **libraries}
 
 
-def _encode(
-    upscaler: Upscaler,
-    video: Source,
-    encoding: Encoding,
-    work: WorkFolder,
-    length: int,
-    watch: Stopwatch,
-    progress: Progress | None,
-) -> int:
+@dataclass(frozen=True)
+class _Job:
+    """What the encoding of one video takes."""
+
+    upscaler: Upscaler
+    video: Source
+    encoding: Encoding
+    work: WorkFolder
+    length: int
+    """Frames of a segment."""
+    watch: Stopwatch
+    progress: Progress | None
+
+
+def _encode(job: _Job) -> int:
     """Encode every segment that is not there yet; returns the number of frames of the video.
 
     One thread decodes and makes RGB, one enlarges, and this one encodes.
     """
-    facts = video.facts
-    first = work.finished() * length
+    watch, number = job.watch, job.work.finished()
+    first = number * job.length
     seen = [0]
 
     def low() -> Iterator[tuple[DecodedFrame, Tensor]]:
-        for frame in watch.timed("decode", video.frames()):
+        for frame in watch.timed("decode", job.video.frames()):
             seen[0] = frame.number + 1
             if frame.number >= first:
                 began = time.perf_counter()
-                rgb = rgb_from_planes(frame.planes, facts.coding)
+                rgb = rgb_from_planes(frame.planes, job.video.facts.coding)
                 watch.add("to_rgb", began)
                 yield frame, rgb
 
@@ -354,77 +362,55 @@ def _encode(
     def high() -> Iterator[tuple[DecodedFrame, Tensor]]:
         for frame, rgb in decoded:
             began = time.perf_counter()
-            enlarged = upscaler.run_tensor(rgb)
+            enlarged = job.upscaler.run_tensor(rgb)
             watch.add("enlarge", began)
             yield frame, enlarged
 
     enlarged = Ahead(high(), AHEAD)
     try:
         frames = iter(enlarged)
-        number = work.finished()
         for frame, rgb in frames:
-            _encode_segment(
-                frame, rgb, frames, encoding, work, number, length, facts, watch, progress
-            )
+            segment = chain([(frame, rgb)], islice(frames, job.length - 1))
+            _encode_segment(job, number, segment)
             number += 1
-    except KeyboardInterrupt:
-        # Felt at once: a network may be at one frame for minutes, so its thread is not waited for.
-        # The decoder's is, and is quick; its file must not be closed under it.
+    except BaseException as error:
         decoded.stop()
         enlarged.stop()
+        # The decoder is quick, and its file must not be closed under it. The network may be at one
+        # frame for minutes, for which Ctrl-C does not wait.
         decoded.join()
+        if not isinstance(error, KeyboardInterrupt):
+            enlarged.join()
         raise
-    except BaseException:
-        _stop(decoded, enlarged)
-        raise
-    _stop(decoded, enlarged)
+    decoded.join()
+    enlarged.join()
     return seen[0]
 
 
-def _stop(*stages: Ahead[Any]) -> None:
-    for stage in stages:
-        stage.stop()
-    for stage in stages:
-        stage.join()
-
-
-def _encode_segment(
-    frame: DecodedFrame,
-    rgb: Tensor,
-    following: Iterator[tuple[DecodedFrame, Tensor]],
-    encoding: Encoding,
-    work: WorkFolder,
-    number: int,
-    length: int,
-    facts: VideoFacts,
-    watch: Stopwatch,
-    progress: Progress | None,
-) -> None:
-    """Encode `frame` and up to `length` - 1 of the `following` into one segment's file."""
-    context = open_encoder(encoding)
-    frames: list[tuple[int, int]] = []
-    with replacing(work.segment(number)) as file:
+def _encode_segment(job: _Job, number: int, frames: Iterable[tuple[DecodedFrame, Tensor]]) -> None:
+    """Encode enlarged frames into one segment's file."""
+    watch, facts = job.watch, job.video.facts
+    context = open_encoder(job.encoding)
+    times: list[tuple[int, int]] = []
+    with replacing(job.work.segment(number)) as file:
         writer = SegmentWriter(file)
-        current: tuple[DecodedFrame, Tensor] | None = (frame, rgb)
-        while current is not None:
-            frame, rgb = current
+        for frame, rgb in frames:
             began = time.perf_counter()
-            picture = picture_from_rgb(rgb, encoding, facts)
+            picture = picture_from_rgb(rgb, job.encoding, facts)
             watch.add("from_rgb", began)
             began = time.perf_counter()
             picture.pts, picture.time_base = frame.pts, facts.time_base
             for packet in context.encode(picture):
                 writer.add(packet)
             watch.add("encode", began)
-            frames.append((frame.pts, frame.duration))
-            if progress is not None:
-                progress.update(frame.number + 1)
-            current = next(following, None) if len(frames) < length else None
+            times.append((frame.pts, frame.duration))
+            if job.progress is not None:
+                job.progress.update(frame.number + 1)
         began = time.perf_counter()
         for packet in context.encode(None):
             writer.add(packet)
         watch.add("encode", began)
-        writer.finish(bytes(context.extradata or b""), frames)
+        writer.finish(bytes(context.extradata or b""), times)
 
 
 def picture_from_rgb(rgb: Tensor, encoding: Encoding, facts: VideoFacts) -> Any:

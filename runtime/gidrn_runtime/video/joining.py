@@ -94,6 +94,21 @@ def plan_copies(
     return CopyPlan(tuple(copies), tuple(notes))
 
 
+def check_rotation(facts: VideoFacts) -> None:
+    """See that the output can be told how the picture is turned for display.
+
+    Raises:
+        ImportError: it is turned, and this PyAV cannot say so.
+    """
+    if facts.display_matrix is None or hasattr(import_av().VideoStream, "set_display_matrix"):
+        return
+    raise ImportError(
+        "the video is turned for display, and only PyAV 18 or later (Python 3.11 or later) can say "
+        "so in the output; pip install --upgrade av, or turn the picture itself first: "
+        "ffmpeg -i IN -c:a copy OUT"
+    )
+
+
 def kind_of(stream: Any) -> str:
     """What `Copy.kind` says; ``video`` for a video, ``unknown`` for what FFmpeg does not know."""
     if stream.type == "video" and is_cover(stream):
@@ -171,7 +186,7 @@ def _write(
         elif copy is not None:
             added = output.add_stream_from_template(stream, opaque=True)
             added.metadata.update(stream.metadata)
-            added.disposition = stream.disposition
+            added.disposition = stream.disposition.value
             if copy.kind != "attachment":
                 outputs[stream.index] = added
     assert video is not None
@@ -216,13 +231,8 @@ def _add_video(output: Any, source: Any, encoding: Encoding, facts: VideoFacts) 
     for key, value in source.metadata.items():
         if not key.lower().startswith(STATISTICS):
             stream.metadata[key] = value
-    stream.disposition = source.disposition
+    stream.disposition = source.disposition.value
     if facts.display_matrix is not None:
-        if not hasattr(stream, "set_display_matrix"):
-            raise ImportError(
-                "the video is turned for display, and only PyAV 18 or later (Python 3.11 or later) "
-                "can say so in the output; pip install --upgrade av"
-            )
         stream.set_display_matrix(facts.display_matrix)
     return stream
 
@@ -305,7 +315,7 @@ def _refusal(stream: Any, container: str) -> str | None:
     try:
         added = output.add_stream_from_template(stream, opaque=True)
         added.metadata.update(stream.metadata)
-        added.disposition = stream.disposition
+        added.disposition = stream.disposition.value
         output.start_encoding()
         output.close()
     except (ValueError, av.FFmpegError) as error:

@@ -133,12 +133,12 @@ class WorkFolder:
                 stale.unlink(missing_ok=True)
             known = folder / "manifest.json"
             if known.exists():
-                before = json.loads(known.read_text())
-                changed = sorted(
-                    key for key in before | manifest if before.get(key) != manifest.get(key)
-                )
+                changed = _changed(json.loads(known.read_text()), manifest)
                 if changed:
-                    raise ValueError(_changed(folder, changed, before, manifest))
+                    raise ValueError(
+                        f"{folder} has an unfinished job of other ingredients ({changed}); "
+                        "--restart throws it away and begins anew"
+                    )
             else:
                 self._empty()
                 self._write("manifest.json", manifest)
@@ -206,12 +206,22 @@ def _lock(folder: Path) -> BinaryIO:
     return file
 
 
-def _changed(folder: Path, keys: list[str], before: dict[str, Any], after: dict[str, Any]) -> str:
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What is not the same in two manifests, with both values where they are short."""
+    old, new = _flat(before), _flat(after)
     told = []
-    for key in keys:
-        old, new = json.dumps(before.get(key)), json.dumps(after.get(key))
-        told.append(f"{key} was {old}, is {new}" if len(old) + len(new) < 90 else key)
-    return (
-        f"{folder} has an unfinished job of other ingredients ({'; '.join(told)}); --restart "
-        "throws it away and begins anew"
-    )
+    for key in sorted(old | new):
+        values = [json.dumps(facts.get(key)) for facts in (old, new)]
+        if values[0] != values[1]:
+            is_short = sum(map(len, values)) < 90
+            told.append(f"{key} was {values[0]}, is {values[1]}" if is_short else key)
+    return "; ".join(told)
+
+
+def _flat(facts: dict[str, Any]) -> dict[str, Any]:
+    """One level of nesting taken out: ``model.threads``."""
+    flat = {}
+    for key, value in facts.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{key}.{name}".rstrip("."): item for name, item in inner.items()}
+    return flat

@@ -419,8 +419,8 @@ def _colour(
     tags = (
         number,
         RANGE_NUMBERS[color_range],
-        int(frame.color_primaries),
-        int(frame.color_trc),
+        int(video.codec_context.color_primaries),  # PyAV 16's frames do not tell
+        int(video.codec_context.color_trc),
     )
     return tags, Coding(matrix, color_range, PIXEL_FORMATS[pixel_format].bits, siting)
 
