@@ -75,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.add_argument(
-        "--restart", action="store_true", help="begin anew instead of going on with VIDEO.work"
+        "--restart", action="store_true", help="begin anew instead of going on from OUT.work"
     )
 
 
