@@ -220,7 +220,7 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 def _flat(facts: dict[str, Any]) -> dict[str, Any]:
     """One level of nesting taken out: ``model.threads``."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in facts.items():
         inner = value if isinstance(value, dict) else {"": value}
         flat |= {f"{key}.{name}".rstrip("."): item for name, item in inner.items()}
