@@ -175,8 +175,16 @@ def write_video(
 # --- Frames and their times
 
 
-@pytest.mark.parametrize("target", ["out.mp4", "out.mkv", "out.mov"])
-@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts"])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("in.mp4", "out.mp4"),
+        ("in.mp4", "out.mkv"),
+        ("in.mkv", "out.mov"),
+        ("in.ts", "out.mp4"),
+        ("in.ts", "out.mkv"),
+    ],
+)
 def test_every_frame_at_its_time_with_its_sound(
     ffmpeg: Ffmpeg, tiny: Path, name: str, target: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
