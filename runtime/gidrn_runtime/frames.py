@@ -3,8 +3,9 @@
 Whether an image is 8-bit or 16-bit is told by its dtype alone, never by its largest value.
 
 Alpha: the network enlarges straight (not premultiplied) colour, and alpha as a gray picture of its
-own. What colour lies under fully transparent pixels is arbitrary, so it is first replaced by the
-nearby visible colour; the network therefore never sees it and cannot draw it into the edges.
+own; premultiplied colour is made straight before, and premultiplied again after. What colour lies
+under fully transparent pixels is arbitrary, so it is first replaced by the nearby visible colour;
+the network therefore never sees it and cannot draw it into the edges.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ LUMA_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of ITU-R BT.601 for a gray value of R, G, B."""
 
 
-def upscale_image(upscaler: Upscaler, image: Image) -> Image:
+def upscale_image(upscaler: Upscaler, image: Image, *, premultiplied: bool = False) -> Image:
     """Enlarge an image of any kind; dtype, number of channels and dimensions stay what they are.
 
     uint8 or uint16 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); colour channels in
-    `upscaler.color` order, alpha last and straight (not premultiplied).
+    `upscaler.color` order, alpha last and straight; or, where `premultiplied` says so, with colour
+    already multiplied by alpha, as compositors and GPUs hold it, and so it comes out again. Colour
+    above its alpha, which premultiplied images do not have, counts as equal to it.
 
     - 16-bit images go through the network as floats and are never rounded to 8 bits.
     - Gray goes in as R = G = B and comes out as the BT.601 luma of the three outputs, so that it
@@ -37,10 +40,12 @@ def upscale_image(upscaler: Upscaler, image: Image) -> Image:
       input pixel and its eight neighbours are, so a fully opaque image stays fully opaque.
 
     Raises:
-        ValueError: not such an image.
+        ValueError: not such an image, or `premultiplied` without alpha.
         FrameTooLargeError, EngineError, RuntimeError: as for `Upscaler.__call__`.
     """
     check_image(image)
+    if premultiplied and (image.ndim == 2 or image.shape[2] != 4):
+        raise ValueError(f"an image without alpha, {image.shape}, cannot be premultiplied")
     if image.ndim == 2 or image.shape[2] == 1:
         high_plane = _enlarge_gray(upscaler, image.reshape(image.shape[:2]))
         gray: Image = high_plane.reshape(*high_plane.shape, *image.shape[2:])
@@ -55,16 +60,22 @@ def upscale_image(upscaler: Upscaler, image: Image) -> Image:
         np.divide(image[..., channel], peak, out=tensor[0, plane], dtype=np.float32)
     if image.shape[2] == 4:
         alpha = np.divide(image[..., 3], peak, dtype=np.float32)
+        if premultiplied:
+            np.divide(tensor[0], alpha, out=tensor[0], where=alpha > 0)
+            np.minimum(tensor, 1, out=tensor)
         tensor[0] = cover_hidden(tensor[0], alpha)
     enlarged = upscaler.run_tensor(tensor)[0]  # (3, s*H, s*W)
     if (tensor[0, 0] == tensor[0, 1]).all() and (tensor[0, 1] == tensor[0, 2]).all():
         enlarged[:] = np.tensordot(LUMA_RGB, enlarged, axes=1)  # gray with alpha stays gray
-    high_colour = _quantise(enlarged, image.dtype)
-    high: Image = np.empty((*high_colour.shape[1:], image.shape[2]), image.dtype)
-    for plane, channel in enumerate(to_rgb):
-        high[..., channel] = high_colour[plane]
+    high: Image = np.empty((*enlarged.shape[1:], image.shape[2]), image.dtype)
     if image.shape[2] == 4:
         high[..., 3] = _enlarge_alpha(upscaler, image[..., 3])
+    if premultiplied:
+        np.clip(enlarged, 0, 1, out=enlarged)  # so that no colour ends above its alpha
+        enlarged *= np.divide(high[..., 3], peak, dtype=np.float32)
+    high_colour = _quantise(enlarged, image.dtype)
+    for plane, channel in enumerate(to_rgb):
+        high[..., channel] = high_colour[plane]
     return high
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gidrn_runtime import optional
 from gidrn_runtime.frames import Image
 
 REMEDY = 'pip install "gidrn[cpu]"'
@@ -47,14 +48,7 @@ def import_cv2() -> Any:
     Raises:
         ImportError: it is missing or does not start here, with the remedy.
     """
-    try:
-        import cv2
-    except Exception as error:  # a broken installation raises more than ImportError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ImportError(
-            f"image files need OpenCV, which cannot be imported here ({reason}); {REMEDY}"
-        ) from error
-    return cv2
+    return optional.load("cv2", "image files need OpenCV", REMEDY)
 
 
 def read_image(path: Path) -> Image:

@@ -196,3 +196,46 @@ def test_gray_with_alpha_stays_gray(make_model: Any, dtype: Any) -> None:
         high = upscale_image(upscale, np.dstack([gray, gray, gray, alpha]))
     assert (high[..., 0] == high[..., 1]).all()
     assert (high[..., 1] == high[..., 2]).all()
+
+
+def premultiply(image: np.ndarray) -> np.ndarray:
+    peak = np.iinfo(image.dtype).max
+    out = image.copy()
+    out[..., :3] = np.rint(image[..., :3].astype(float) * image[..., 3:] / peak)
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_premultiplied_alpha_comes_out_premultiplied(make_model: Any, dtype: Any) -> None:
+    """One colour, fading out: a network that saw the premultiplied colour would see it darken."""
+    peak = np.iinfo(dtype).max
+    straight = np.empty((9, 12, 4), dtype)
+    straight[..., :3] = [peak // 2, peak // 4, peak // 5 * 4]
+    straight[..., 3] = np.linspace(peak // 4, peak, 12).astype(dtype)
+    with Upscaler(make_model(mode="linear", gain=(0.5, 0.5, 0.5), bias=(0.1, 0.1, 0.1))) as upscale:
+        plain = upscale_image(upscale, straight)
+        high = upscale_image(upscale, premultiply(straight), premultiplied=True)
+    np.testing.assert_array_equal(high[..., 3], plain[..., 3])
+    # At a quarter of full alpha, dividing by it makes a rounding of half a level two levels.
+    assert np.abs(high.astype(int) - premultiply(plain)).max() <= 2
+    assert (high[..., :3] <= high[..., 3:]).all()
+    with Upscaler(make_model(mode="linear", gain=(0.5, 0.5, 0.5), bias=(0.1, 0.1, 0.1))) as upscale:
+        wrong = upscale_image(upscale, premultiply(straight))  # taken for straight
+    assert np.abs(wrong.astype(int) - premultiply(plain)).max() > 10
+
+
+def test_premultiplied_without_alpha_is_refused(upscale: Upscaler) -> None:
+    with pytest.raises(ValueError, match=r"without alpha, \(4, 4, 3\), cannot be premultiplied"):
+        upscale_image(upscale, np.zeros((4, 4, 3), np.uint8), premultiplied=True)
+
+
+def test_a_dark_sixteen_bit_image_keeps_its_detail(make_model: Any) -> None:
+    """Its largest value is below 256: told by value it would pass for 8 bits, and become white."""
+    dark = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint16)
+    with Upscaler(make_model(mode="linear")) as upscale:
+        high = upscale_image(upscale, dark)
+    assert high.dtype == np.uint16
+    assert high.max() < 256
+    assert len(np.unique(high)) > 200
+    # Each 2x2 block averages to about its pixel; linear interpolation blurs, so compare the means.
+    assert abs(float(high.mean()) - float(dark.mean())) < 2

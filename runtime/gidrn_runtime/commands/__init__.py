@@ -5,11 +5,22 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from gidrn_runtime.commands import doctor, models, stream, upscale
+from gidrn_runtime.commands import (
+    colour_check,
+    doctor,
+    models,
+    pipe,
+    stream,
+    upscale,
+    video,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
+    "video": video,
+    "pipe": pipe,
     "stream": stream,
+    "colour-check": colour_check,
     "doctor": doctor,
     "models": models,
 }
