@@ -20,7 +20,7 @@ from benchmarks import arguments, exported_models, records
 from benchmarks.fps import parse_sizes, thread_counts
 from benchmarks.low_images import smooth_noise
 from benchmarks.markdown_table import markdown_table
-from benchmarks.records import Figure, How, Record, What
+from benchmarks.records import Figure, How, Record, Value, What
 from benchmarks.turns import CLOCK
 from export.group_forms import REST_S, ROUNDS, WARM_UP, Frame, time_in_turns
 from gidrn import command_line, zoo
@@ -96,7 +96,7 @@ def measure(
             )
             for name, form in forms.items():
                 less = plain - np.asarray(taken[name])
-                values = {
+                values: dict[str, Value] = {
                     "form": name,
                     "time_over_tensors": round(float(np.median(1 - less / plain)), 4),
                     "ms_less_than_tensors": round(float(np.median(less)), 3),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from gidrn_runtime.commands import doctor, models, upscale
+from gidrn_runtime.commands import doctor, gstreamer, models, upscale
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
+    "gstreamer": gstreamer,
     "doctor": doctor,
     "models": models,
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from gidrn_runtime import plans
+from gidrn_runtime.engines import unwinder
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
 
@@ -37,7 +38,8 @@ class OrtCpu(Engine):
     @classmethod
     def _import(cls) -> Any:
         try:
-            import onnxruntime
+            with unwinder.of_libgcc():
+                import onnxruntime
         except Exception as error:  # a broken installation raises more than ImportError
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise EngineUnavailable(
