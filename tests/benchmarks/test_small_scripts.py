@@ -14,6 +14,7 @@ from benchmarks import (
     export_comparison,
     exported_models,
     fp16_quality,
+    frames_path,
     group_forms,
     memory,
     picture,
@@ -55,6 +56,27 @@ def test_both_exports_are_compared_in_one_run(
         assert entry.values["levels_from_torch"] < 0.05
         assert entry.what.weights.startswith("random")
     assert "torch.onnx.export" in capsys.readouterr().out
+
+
+def test_frames_are_converted_inside_and_outside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "frames.json"
+    frames_path.main(models="bicubic", sizes="48x64", threads="1", rounds=2, out=out)
+    found = records.read_records(out)
+    forms = ["tensors", "tensors, out", "frames", "frames, out"]
+    assert [entry.values["form"] for entry in found] == forms
+    peaks = {str(entry.values["form"]): entry.values["python_peak_mib"] for entry in found}
+    for form, at_least in (("tensors", 48 * 64 * 12 / 2**20), ("frames, out", 0.0)):
+        peak = peaks[form]
+        assert isinstance(peak, float)
+        assert at_least <= peak < at_least + 0.15
+    for entry in found:
+        assert len(entry.figure("end_to_end_ms").samples) == 2
+        assert entry.values["levels_from_tensors"] in (0, 1)
+    assert "frames, out" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        frames_path.main(rounds=0)
 
 
 def test_forms_of_the_groups_are_compared(

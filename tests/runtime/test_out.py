@@ -15,24 +15,11 @@ import pytest
 from gidrn_runtime import EngineError, Upscaler
 from gidrn_runtime.engines.base import Engine
 from gidrn_runtime.engines.ort_cpu import OrtCpu
-from gidrn_runtime.engines.ort_cuda import OrtCuda
 from tests.runtime.conftest import MakeFramesModel, MakeModel
+from tests.runtime.test_ort_cuda import OnCpu
 
 LOW_HW = (48, 64)
 HIGH_BYTES = 4 * 48 * 64 * 3
-
-
-class OnCpu(OrtCuda):
-    """The engine of CUDA with the CPU's provider in its place."""
-
-    provider = OrtCpu.provider
-    device = OrtCpu.device
-    provider_options = OrtCpu.provider_options
-    graph_options = OrtCpu.provider_options
-
-    @classmethod
-    def installed_version(cls) -> str:
-        return OrtCpu.installed_version()
 
 
 @pytest.fixture(params=["tensors", "frames", "other frames", "of one size", "batches of two"])

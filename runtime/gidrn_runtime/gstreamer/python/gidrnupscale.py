@@ -113,6 +113,9 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
     )
 
     _upscaler: Any = None
+    _scale: int | None = None
+    """The model's; None before it is open. It stays while the model is opened for another order, so
+    that caps may be asked for meanwhile."""
     _low: Any = None
     """GstVideo's description of what comes in; None before caps."""
     _high: Any = None
@@ -126,6 +129,7 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
             from gidrn_runtime.gstreamer.latency import FrameLatency
 
             self._open("bgr")
+            self._scale = self._upscaler.scale
         except ImportError as error:
             version = ".".join(map(str, sys.version_info[:3]))
             self._fail(
@@ -136,7 +140,7 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
                 "an environment of this version of Python",
             )
             return False
-        except Exception as error:  # one that left a callback would be printed, and count as 0
+        except Exception as error:  # left to PyGObject it would be printed, and the call succeed
             self._fail(Gst.ResourceError, Gst.ResourceError.OPEN_READ, str(error))
             return False
         self._latency = FrameLatency()
@@ -144,7 +148,7 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
 
     def do_stop(self) -> bool:
         self._close()
-        self._low = self._high = self._tight = None
+        self._scale = self._low = self._high = self._tight = None
         return True
 
     def _open(self, color: str) -> None:
@@ -171,7 +175,7 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
             sides = [caps.get_structure(0).get_value(name) for name in ("width", "height")]
             self._warn(
                 "what follows wants width and height of {} and {}, to which {} enlarges nothing: "
-                "its scale is {}".format(*sides, self.model, self._upscaler.scale)
+                "its scale is {}".format(*sides, self.model, self._scale)
             )
         if wanted is None:
             return found
@@ -188,14 +192,15 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
 
     def _turn(self, direction: Any, structure: Any) -> bool:
         """Give a structure the other side's width and height; False where there are none."""
-        if self._upscaler is None:
+        scale = self._scale
+        if scale is None:
             structure.remove_field("width")
             structure.remove_field("height")
             return True
         turned = enlarged if direction == Gst.PadDirection.SINK else reduced
         for name in ("width", "height"):
             if structure.has_field(name):
-                side = turned(structure.get_value(name), self._upscaler.scale)
+                side = turned(structure.get_value(name), scale)
                 if side is None:
                     return False
                 structure.set_value(name, side)
