@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import (
     export_comparison,
@@ -21,7 +22,7 @@ from benchmarks import (
     quality,
     records,
 )
-from export import proof
+from export import proof, to_onnx
 from gidrn import checkpoints, zoo
 from gidrn.images import read_image, write_image
 from gidrn.networks.gidrn import GIDRNConfig
@@ -59,10 +60,17 @@ def test_both_exports_are_compared_in_one_run(
 
 
 def test_frames_are_converted_inside_and_outside(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def unproved(network: nn.Module, path: Path, labels: to_onnx.Labels) -> None:
+        model = to_onnx.to_model(network, labels.scale, frames=labels.frames)
+        to_onnx.label(model, labels, "exact", None)
+        model.metadata_props.add(key="proof_levels", value="0")
+        path.write_bytes(model.SerializeToString())
+
+    monkeypatch.setattr(exported_models, "_export", unproved)  # the proof takes a minute
     out = tmp_path / "frames.json"
-    frames_path.main(models="bicubic", sizes="48x64", threads="1", rounds=2, out=out)
+    frames_path.main(models="bicubic", scale=4, sizes="48x64", threads="1", rounds=2, out=out)
     found = records.read_records(out)
     forms = ["tensors", "tensors, out", "frames", "frames, out"]
     assert [entry.values["form"] for entry in found] == forms
