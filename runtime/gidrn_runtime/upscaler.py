@@ -17,6 +17,7 @@ from gidrn_runtime import engines, models, plans
 from gidrn_runtime.engines.base import Tensor
 from gidrn_runtime.errors import FrameTooLargeError, ModelError, WrongOutputError
 from gidrn_runtime.golden import compare, name_size
+from gidrn_runtime.scratch import Scratch
 
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
@@ -43,7 +44,11 @@ class Upscaler:
     the calls share the engine's threads. `close` waits until the calls in progress have returned;
     every call that begins after `close` has begun raises RuntimeError.
 
-    Memory: what is handed in is only read; what is returned belongs to the caller.
+    Memory: what is handed in is only read; what is returned belongs to the caller. With `out` the
+    picture is written into memory of the caller's: a model of frames in the order of `color` then
+    computes from the frame's own memory straight into it on ort-cpu, and nothing is copied. Other
+    models convert in arrays that each thread keeps for its next frame of the same size, until
+    `close` or its own end.
     """
 
     def __init__(
@@ -93,6 +98,7 @@ class Upscaler:
         self._closed = False
         self._color = color
         self._pad = pad
+        self._scratch = Scratch()
         self._path = models.find(model)
         self._engine = engines.open_engine(engine, self._path, threads)
         try:
@@ -144,27 +150,40 @@ class Upscaler:
             "metadata": dict(self._info.metadata),
         }
 
-    def __call__(self, frame: Frame) -> Frame:
+    def __call__(self, frame: Frame, out: Frame | None = None) -> Frame:
         """Enlarge one frame: uint8 (H, W, 3) -> uint8 (s*H, s*W, 3), both in `color` order.
 
-        Values are clipped to [0, 1], multiplied by 255 and rounded, halves to even.
+        Values are clipped to [0, 1], multiplied by 255 and rounded, halves to even. `out`, a
+        C-contiguous array of the result's shape, receives the picture and is what is returned;
+        where the call fails, what it holds is undefined.
 
         Raises:
-            ValueError: not such a frame, or not of a size the model takes.
+            ValueError: not such a frame, or not of a size the model takes; or `out` is not of the
+                result's shape, not contiguous, read-only, or shares memory with the frame.
             FrameTooLargeError: not enough memory for a frame of this size.
             EngineError: the engine failed.
             RuntimeError: the Upscaler is closed.
         """
         check_frame(frame)
+        if out is not None:
+            height, width, _ = frame.shape
+            check_out(out, (self.scale * height, self.scale * width, 3), frame)
+            self._enlarge(frame[None], out[None])
+            return out
         high: Frame = self._enlarge(frame[None])[0]
         return high
 
-    def batch(self, frames: Sequence[Frame] | npt.NDArray[np.uint8]) -> list[Frame]:
+    def batch(
+        self,
+        frames: Sequence[Frame] | npt.NDArray[np.uint8],
+        out: npt.NDArray[np.uint8] | None = None,
+    ) -> list[Frame]:
         """Enlarge several frames: a sequence of uint8 (H, W, 3), or one array (N, H, W, 3).
 
         Frames of one size go through the engine in one run, which takes N times the memory of one,
         or in as few as the model's greatest batch allows; frames of different sizes are run one
-        after the other. The order is kept; no frames give an empty list.
+        after the other. The order is kept; no frames give an empty list. `out`, for frames of one
+        size, is uint8 (N, s*H, s*W, 3) and receives the pictures; what is returned are its parts.
 
         Raises:
             ValueError, FrameTooLargeError, EngineError, RuntimeError: as for one frame.
@@ -172,6 +191,13 @@ class Upscaler:
         for frame in frames:
             check_frame(frame)
         one_size = len({frame.shape for frame in frames}) == 1
+        if out is not None:
+            if not one_size:
+                raise ValueError("out is for one or more frames, all of one size")
+            height, width, _ = frames[0].shape
+            shape = (len(frames), self.scale * height, self.scale * width, 3)
+            check_out(out, shape, *frames)
+            return list(self._enlarge(np.asarray(frames), out))
         if one_size:
             return list(self._enlarge(np.asarray(frames)))
         return [self._enlarge(frame[None])[0] for frame in frames]
@@ -231,6 +257,7 @@ class Upscaler:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
             self._engine.close()
+            self._scratch = Scratch()
 
     def __enter__(self) -> Upscaler:
         return self
@@ -257,13 +284,46 @@ class Upscaler:
                 self._running -= 1
                 self._idle.notify_all()
 
-    def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
+    def _enlarge(
+        self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order; into `out` if given.
+
+        What goes through the engine in parts, padded or in FP16 is copied there in the end.
+        """
         with self._in_use():
+            as_it_is = self._info.takes(*frames.shape[:3]) and self._info.dtype != "float16"
+            if out is not None and as_it_is:
+                self._enlarge_into(frames, out)
+                return out
             high = self._run(self._wire(frames, self._color))
             if self._info.frames is None:
-                return frames_from_tensor(high, self._color)
-            return np.ascontiguousarray(high[..., :: self._step(self._color)])
+                return frames_from_tensor(high, self._color, out)
+            high = high[..., :: self._step(self._color)]
+            if out is None:
+                return np.ascontiguousarray(high)
+            np.copyto(out, high)
+            return out
+
+    def _enlarge_into(self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
+        """The same in one run and without new memory of a frame's size, if it is not the first."""
+        scratch = self._scratch.array
+        if self._info.frames is None:
+            (n, height, width, _), (_, high_height, high_width, _) = frames.shape, out.shape
+            low = scratch("low", (n, 3, height, width), np.float32)
+            high = scratch("high", (n, 3, high_height, high_width), np.float32)
+            self._run_once(tensor_from_frames(frames, self._color, low), high)
+            frames_from_tensor(high, self._color, out)
+            return
+        step = self._step(self._color)
+        if step != 1 or not frames.flags.c_contiguous:
+            low = scratch("low", frames.shape, np.uint8)
+            np.copyto(low, frames[..., ::step])
+            frames = low
+        high = out if step == 1 else scratch("high", out.shape, np.uint8)
+        self._run_once(frames, high)
+        if step != 1:
+            np.copyto(out, high[..., ::step])
 
     def _step(self, color: str) -> int:
         """How a model of frames wants the channels of this order, and gives them back: 1 or -1."""
@@ -320,12 +380,17 @@ class Upscaler:
             f"{remedy}{allow}"
         )
 
-    def _run_once(self, tensor: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The engine's run, with its promise checked."""
+    def _run_once(
+        self, tensor: npt.NDArray[Any], out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
+        """The engine's run, with its promise checked; into `out`, of the model's type, if given."""
         is_frames = self._info.frames is not None
         n, height, width = tensor.shape[:3] if is_frames else (len(tensor), *tensor.shape[2:])
         wire = np.ascontiguousarray(tensor, dtype=self._info.dtype)
         try:
+            if out is not None:
+                self._engine.run_into(wire, out)
+                return out
             high = self._engine.run(wire)
         except FrameTooLargeError as error:
             raise FrameTooLargeError(
@@ -393,10 +458,32 @@ def check_frame(frame: Any) -> None:
         raise ValueError(f"a frame has at least one pixel, but this one is of shape {frame.shape}")
 
 
-def tensor_from_frames(frames: npt.NDArray[np.uint8], color: str) -> Tensor:
-    """uint8 (N, H, W, 3) in `color` order -> float32 RGB (N, 3, H, W) in [0, 1], contiguous."""
+def check_out(out: Any, shape: tuple[int, ...], *frames: Frame) -> None:
+    """Raise ValueError unless `out` can receive an output of this shape, made from `frames`."""
+    wanted = f"out is a C-contiguous, writeable uint8 array of shape {shape}"
+    if not isinstance(out, np.ndarray):
+        raise ValueError(f"{wanted}, not {type(out).__name__}")
+    if out.dtype != np.uint8 or out.shape != shape:
+        raise ValueError(f"{wanted}, not {out.dtype} {out.shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError(
+            f"{wanted}; this one has strides {out.strides}: leave out= away and copy the result"
+        )
+    if not out.flags.writeable:
+        raise ValueError(f"{wanted}; this one is read-only")
+    if any(np.may_share_memory(out, frame) for frame in frames):
+        raise ValueError(f"{wanted} apart from the frame; this one overlaps the frame in memory")
+
+
+def tensor_from_frames(
+    frames: npt.NDArray[np.uint8], color: str, out: Tensor | None = None
+) -> Tensor:
+    """uint8 (N, H, W, 3) in `color` order -> float32 RGB (N, 3, H, W) in [0, 1], contiguous.
+
+    `out`, of that shape, receives it, if given.
+    """
     n, height, width, _ = frames.shape
-    tensor = np.empty((n, 3, height, width), np.float32)
+    tensor = np.empty((n, 3, height, width), np.float32) if out is None else out
     planes = (2, 1, 0) if color == "bgr" else (0, 1, 2)
     for plane, channel in enumerate(planes):
         # dtype: NumPy 1 would divide uint8 by a small float in half precision.
@@ -404,16 +491,19 @@ def tensor_from_frames(frames: npt.NDArray[np.uint8], color: str) -> Tensor:
     return tensor
 
 
-def frames_from_tensor(tensor: Tensor, color: str) -> npt.NDArray[np.uint8]:
+def frames_from_tensor(
+    tensor: Tensor, color: str, out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """float32 RGB (N, 3, H, W) -> uint8 (N, H, W, 3) in `color` order; overwrites `tensor`.
 
-    Clips to [0, 1], multiplies by 255 and rounds, halves to even.
+    Clips to [0, 1], multiplies by 255 and rounds, halves to even. `out`, of that shape, receives
+    it, if given.
     """
     n, _, height, width = tensor.shape
     np.clip(tensor, 0, 1, out=tensor)
     np.multiply(tensor, 255, out=tensor)
     np.rint(tensor, out=tensor)
-    frames = np.empty((n, height, width, 3), np.uint8)
+    frames = np.empty((n, height, width, 3), np.uint8) if out is None else out
     planes = (2, 1, 0) if color == "bgr" else (0, 1, 2)
     for plane, channel in enumerate(planes):
         np.copyto(frames[..., channel], tensor[:, plane], casting="unsafe")

@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import (
     export_comparison,
     exported_models,
     fp16_quality,
+    frames_path,
     group_forms,
     memory,
     picture,
     quality,
     records,
 )
-from export import proof
+from export import proof, to_onnx
 from gidrn import checkpoints, zoo
 from gidrn.images import read_image, write_image
 from gidrn.networks.gidrn import GIDRNConfig
@@ -55,6 +57,34 @@ def test_both_exports_are_compared_in_one_run(
         assert entry.values["levels_from_torch"] < 0.05
         assert entry.what.weights.startswith("random")
     assert "torch.onnx.export" in capsys.readouterr().out
+
+
+def test_frames_are_converted_inside_and_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unproved(network: nn.Module, path: Path, labels: to_onnx.Labels) -> None:
+        model = to_onnx.to_model(network, labels.scale, frames=labels.frames)
+        to_onnx.label(model, labels, "exact", None)
+        model.metadata_props.add(key="proof_levels", value="0")
+        path.write_bytes(model.SerializeToString())
+
+    monkeypatch.setattr(exported_models, "_export", unproved)  # the proof takes a minute
+    out = tmp_path / "frames.json"
+    frames_path.main(models="bicubic", scale=4, sizes="48x64", threads="1", rounds=2, out=out)
+    found = records.read_records(out)
+    forms = ["tensors", "tensors, out", "frames", "frames, out"]
+    assert [entry.values["form"] for entry in found] == forms
+    peaks = {str(entry.values["form"]): entry.values["python_peak_mib"] for entry in found}
+    for form, at_least in (("tensors", 48 * 64 * 12 / 2**20), ("frames, out", 0.0)):
+        peak = peaks[form]
+        assert isinstance(peak, float)
+        assert at_least <= peak < at_least + 0.15
+    for entry in found:
+        assert len(entry.figure("end_to_end_ms").samples) == 2
+        assert entry.values["levels_from_tensors"] in (0, 1)
+    assert "frames, out" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        frames_path.main(rounds=0)
 
 
 def test_forms_of_the_groups_are_compared(

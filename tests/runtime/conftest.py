@@ -118,6 +118,57 @@ def make_model(tmp_path: Path) -> MakeModel:
     return make
 
 
+class MakeFramesModel(Protocol):
+    """Writes a model of uint8 frames and returns the file."""
+
+    def __call__(
+        self, size: tuple[int | str, int | str, int | str] = ("N", "H", "W"), **metadata: str
+    ) -> Path: ...
+
+
+@pytest.fixture
+def make_frames_model(tmp_path: Path) -> MakeFramesModel:
+    """Writes models that repeat pixels 2x2 and add 1, 2, 3 to the channels as they lie, in an order
+    that is BGR unless the metadata `color` says otherwise."""
+
+    def write(
+        size: tuple[int | str, int | str, int | str] = ("N", "H", "W"), **metadata: str
+    ) -> Path:
+        n, height, width = size
+        high = [2 * side if isinstance(side, int) else f"2*{side}" for side in (height, width)]
+        nodes = [
+            helper.make_node("Cast", ["input"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node(
+                "Resize",
+                ["float", "", "scales"],
+                ["high"],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            ),
+            helper.make_node("Add", ["high", "bias"], ["sum"]),
+            helper.make_node("Cast", ["sum"], ["output"], to=TensorProto.UINT8),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "tiny",
+            [helper.make_tensor_value_info("input", TensorProto.UINT8, [n, height, width, 3])],
+            [helper.make_tensor_value_info("output", TensorProto.UINT8, [n, *high, 3])],
+            [
+                numpy_helper.from_array(np.array([1, 2, 2, 1], np.float32), "scales"),
+                numpy_helper.from_array(np.array([1, 2, 3], np.float32), "bias"),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+        facts = METADATA | {"color": "bgr", "range": "0-255", "layout": "nhwc"} | metadata
+        helper.set_model_props(model, facts)
+        path = tmp_path / "frames.onnx"
+        onnx.save(model, path)
+        return path
+
+    return write
+
+
 @pytest.fixture
 def tiny(make_model: MakeModel) -> Path:
     """A model whose output repeats every pixel 2x2."""

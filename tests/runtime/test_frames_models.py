@@ -7,72 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from gidrn_runtime import ModelError, Upscaler, __main__
 from gidrn_runtime.frames import upscale_image
+from tests.runtime.conftest import MakeFramesModel
 
 Repeat = Callable[..., np.ndarray]
-METADATA = {
-    "format": "gidrn-onnx/1",
-    "model": "tiny",
-    "scale": "2",
-    "color": "bgr",
-    "range": "0-255",
-    "layout": "nhwc",
-    "weights": "shipped",
-}
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a model that repeats pixels 2x2 and adds 1, 2, 3 to the channels as they lie."""
-
-    def write(size: tuple[Any, Any, Any] = ("N", "H", "W"), **metadata: str) -> Path:
-        n, height, width = size
-        high = [2 * side if isinstance(side, int) else f"2*{side}" for side in (height, width)]
-        nodes = [
-            helper.make_node("Cast", ["input"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node(
-                "Resize",
-                ["float", "", "scales"],
-                ["high"],
-                mode="nearest",
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            ),
-            helper.make_node("Add", ["high", "bias"], ["sum"]),
-            helper.make_node("Cast", ["sum"], ["output"], to=TensorProto.UINT8),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "tiny",
-            [helper.make_tensor_value_info("input", TensorProto.UINT8, [n, height, width, 3])],
-            [helper.make_tensor_value_info("output", TensorProto.UINT8, [n, *high, 3])],
-            [
-                numpy_helper.from_array(np.array([1, 2, 2, 1], np.float32), "scales"),
-                numpy_helper.from_array(np.array([1, 2, 3], np.float32), "bias"),
-            ],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-        helper.set_model_props(model, METADATA | metadata)
-        path = tmp_path / "frames.onnx"
-        onnx.save(model, path)
-        return path
-
-    return write
 
 
 @pytest.mark.parametrize("order", ["bgr", "rgb"])
 @pytest.mark.parametrize("color", ["bgr", "rgb"])
 def test_the_file_s_order_meets_the_caller_s(
-    make: Callable[..., Path], repeat: Repeat, order: str, color: str
+    make_frames_model: MakeFramesModel, repeat: Repeat, order: str, color: str
 ) -> None:
     frames = np.random.default_rng(0).integers(0, 250, (2, 5, 7, 3), np.uint8)
     added = np.array([1, 2, 3] if order == color else [3, 2, 1], np.uint8)
-    with Upscaler(make(color=order), color=color) as upscale:
+    with Upscaler(make_frames_model(color=order), color=color) as upscale:
         assert upscale.describe()["frames"] == order
         assert upscale.describe()["color"] == color
         wanted = [repeat(frame) + added for frame in frames]
@@ -87,16 +38,16 @@ def test_the_file_s_order_meets_the_caller_s(
         np.testing.assert_array_equal(upscale(frames[0]), wanted[0])
 
 
-def test_a_fixed_size_is_kept_to(make: Callable[..., Path]) -> None:
-    with Upscaler(make(size=(1, 4, 6))) as upscale:
+def test_a_fixed_size_is_kept_to(make_frames_model: MakeFramesModel) -> None:
+    with Upscaler(make_frames_model(size=(1, 4, 6))) as upscale:
         assert upscale.size_hw == (4, 6)
         assert len(upscale.batch(np.zeros((2, 4, 6, 3), np.uint8))) == 2
         with pytest.raises(ValueError, match="height x width of 4x6, not 6x4"):
             upscale(np.zeros((6, 4, 3), np.uint8))
 
 
-def test_tensors_gray_and_16_bits_are_refused(make: Callable[..., Path]) -> None:
-    with Upscaler(make()) as upscale:
+def test_tensors_gray_and_16_bits_are_refused(make_frames_model: MakeFramesModel) -> None:
+    with Upscaler(make_frames_model()) as upscale:
         assert upscale_image(upscale, np.zeros((4, 5, 3), np.uint8)).shape == (8, 10, 3)
         for call in (
             lambda: upscale.run_tensor(np.zeros((1, 3, 4, 5), np.float32)),
@@ -109,7 +60,7 @@ def test_tensors_gray_and_16_bits_are_refused(make: Callable[..., Path]) -> None
 
 
 def test_the_command_line_enlarges_colour_and_refuses_gray(
-    make: Callable[..., Path],
+    make_frames_model: MakeFramesModel,
     repeat: Repeat,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +72,7 @@ def test_the_command_line_enlarges_colour_and_refuses_gray(
     photo = np.random.default_rng(1).integers(0, 250, (4, 6, 3), np.uint8)
     cv2.imwrite("photo.png", photo)
     cv2.imwrite("gray.png", photo[..., 0])
-    command = ["upscale", "--model", str(make())]
+    command = ["upscale", "--model", str(make_frames_model())]
     assert __main__.main([*command, "photo.png", "-o", "big.png"]) == 0
     added = np.array([1, 2, 3], np.uint8)
     np.testing.assert_array_equal(cv2.imread("big.png"), repeat(photo) + added)
@@ -141,8 +92,8 @@ def test_the_command_line_enlarges_colour_and_refuses_gray(
     ],
 )
 def test_what_breaks_the_contract_is_refused(
-    make: Callable[..., Path], change: dict[str, Any], words: str
+    make_frames_model: MakeFramesModel, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ModelError) as caught:
-        Upscaler(make(**change))
+        Upscaler(make_frames_model(**change))
     assert words in str(caught.value)

@@ -137,6 +137,23 @@ def test_a_returned_array_is_the_caller_s(ten: Machine, make_model: MakeModel) -
     assert (first == 2).all()
 
 
+def test_an_output_is_written_into_the_caller_s_memory(ten: Machine, make_model: MakeModel) -> None:
+    engine = TensorRT(ten.plan(make_model(mode="linear")))
+    tensor = noise(1, 3, 4, 6)
+    out = np.full((1, 3, 8, 12), np.nan, np.float32)
+    engine.run_into(tensor, out)
+    np.testing.assert_array_equal(out, engine.run(tensor))
+    kept = out.copy()
+    engine.run(1 - tensor)
+    np.testing.assert_array_equal(out, kept)
+    with pytest.raises(EngineError, match=r"gave float32 \(1, 3, 8, 12\) where float32 \(1, 3, 8"):
+        engine.run_into(tensor, np.empty((1, 3, 8, 11), np.float32))
+    engine.run_into(tensor, out)
+    np.testing.assert_array_equal(out, kept)
+    engine.close()
+    assert ten.nothing_left()
+
+
 def test_what_the_plan_is_stands_in_its_specs(ten: Machine, make_model: MakeModel) -> None:
     engine = TensorRT(ten.plan(make_model()))
     assert engine.metadata == METADATA

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PLUGIN = "gstreamer/python/gidrnupscale.py"
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 
 def test_the_wheel_holds_the_runtime(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for file in ("__init__.py", "__main__.py", "py.typed", "engines/ort_cpu.py"):
+    for file in ("__init__.py", "__main__.py", "py.typed", "engines/ort_cpu.py", PLUGIN):
         assert f"gidrn_runtime/{file}" in names
     shipped = {path.name for path in (REPOSITORY / "runtime/gidrn_runtime/models").glob("*.onnx")}
     packed = {Path(name).name for name in names if name.endswith(".onnx")}

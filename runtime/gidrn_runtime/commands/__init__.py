@@ -8,6 +8,7 @@ from types import ModuleType
 from gidrn_runtime.commands import (
     colour_check,
     doctor,
+    gstreamer,
     models,
     pipe,
     stream,
@@ -20,6 +21,7 @@ COMMANDS: dict[str, ModuleType] = {
     "video": video,
     "pipe": pipe,
     "stream": stream,
+    "gstreamer": gstreamer,
     "colour-check": colour_check,
     "doctor": doctor,
     "models": models,

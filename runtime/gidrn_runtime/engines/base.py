@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from gidrn_runtime.errors import EngineError
+
 Tensor = npt.NDArray[np.float32]
 """float32 RGB, (N, 3, H, W), nominally in [0, 1], C-contiguous."""
 
@@ -42,8 +44,9 @@ class Engine(ABC):
 
     Memory: `run` only reads its argument, and only until it returns. The array it returns belongs
     to the caller, who may write into it and keep it as long as he likes; the engine neither keeps
-    nor reuses it. Threads: `run` may be called by several threads at once. `close` is never called
-    while a `run` is in progress; `Upscaler` sees to that.
+    nor reuses it. `run_into` writes into the memory of the caller instead and keeps no hold of it.
+    Threads: both may be called by several threads at once. `close` is never called while one of
+    them is in progress; `Upscaler` sees to that.
     """
 
     name: ClassVar[str]
@@ -84,6 +87,27 @@ class Engine(ABC):
             FrameTooLargeError: the engine could not get the memory it needs.
             EngineError: the run failed otherwise.
         """
+
+    def run_into(self, tensor: Array, out: Array) -> None:
+        """As `run`, with the output written into `out`: C-contiguous, of the output's shape and
+        dtype, sharing no memory with `tensor`.
+
+        By default it copies what `run` returns. Engines that can compute straight into `out`, or
+        copy once less, do. Where a run fails, what `out` holds is undefined.
+
+        Raises:
+            EngineError: the output is of another shape or dtype than `out`.
+            FrameTooLargeError, EngineError: as `run`.
+        """
+        self.deliver(self.run(tensor), out)
+
+    def deliver(self, high: Array, out: Array) -> None:
+        """Copy an output into the caller's memory. Raises EngineError where it does not fit."""
+        if (high.shape, high.dtype) != (out.shape, out.dtype):
+            raise EngineError(
+                f"{self.name} gave {high.dtype} {high.shape} where {out.dtype} {out.shape} was due"
+            )
+        np.copyto(out, high)
 
     def device_ms(self, tensor: Array) -> float | None:
         """Milliseconds of one run on the GPU, its input there already and its output left there.

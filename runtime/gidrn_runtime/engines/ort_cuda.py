@@ -124,8 +124,11 @@ class OrtCuda(OrtCpu):
         with self._bound(tensor):
             self._session.run_with_iobinding(self._binding, self._run_options)
             high: Array = self._binding.get_outputs()[0].numpy()
-        # Of the GPU's memory numpy() makes a copy; of the CPU's, in tests, a view.
-        return high if high.flags.owndata else high.copy()
+            # Of the GPU's memory numpy() makes a copy; of the CPU's, in tests, a view.
+            return high if high.flags.owndata else high.copy()
+
+    def run_into(self, tensor: Array, out: Array) -> None:
+        self.deliver(self.run(tensor), out)  # a graph's output stays where it was captured
 
     def device_ms(self, tensor: Array) -> float | None:
         """By the host's clock, from the call until the GPU has finished: ONNX Runtime's stream is

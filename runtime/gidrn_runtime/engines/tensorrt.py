@@ -139,7 +139,10 @@ class TensorRT(Engine):
         return "; ".join(told) or "it gave no reason"
 
     def run(self, tensor: Array) -> Array:
-        return self._in_lane(tensor.shape, lambda lane: lane.run(tensor))
+        return self._in_lane(tensor.shape, lambda lane: lane.run(tensor).copy())
+
+    def run_into(self, tensor: Array, out: Array) -> None:
+        self._in_lane(tensor.shape, lambda lane: self.deliver(lane.run(tensor), out))
 
     def device_ms(self, tensor: Array) -> float | None:
         return self._in_lane(tensor.shape, lambda lane: lane.device_ms(tensor))
@@ -306,11 +309,11 @@ class _Lane:
         self._cuda.call("cuStreamSynchronize", self._stream)
 
     def run(self, tensor: Array) -> Array:
-        """One run; what it returns belongs to the caller."""
+        """One run; what it returns is the lane's own memory, good until its next run."""
         np.copyto(self._low.host, tensor)
         self._launch(self._graph, self._enqueue)
         self._wait()
-        return self._high.host.copy()
+        return self._high.host
 
     def device_ms(self, tensor: Array) -> float:
         """Milliseconds of the execution alone, as a graph of its own where a run is one."""
