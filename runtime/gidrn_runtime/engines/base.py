@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
+from gidrn_runtime.errors import EngineUnavailable
 
 Tensor = npt.NDArray[np.float32]
 """float32 RGB, (N, 3, H, W), nominally in [0, 1], C-contiguous."""
@@ -84,6 +87,17 @@ class Engine(ABC):
             FrameTooLargeError: the engine could not get the memory it needs.
             EngineError: the run failed otherwise.
         """
+
+    def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
+        """Run a tile file, which has more ends than others: inputs by name to outputs by name.
+
+        Raises:
+            EngineUnavailable: this engine runs no tile files.
+            FrameTooLargeError, EngineError: as for `run`.
+        """
+        raise EngineUnavailable(
+            f"{self.name} runs no tile files yet; engine='ort-cpu' or 'ort-cuda' does"
+        )
 
     def device_ms(self, tensor: Array) -> float | None:
         """Milliseconds of one run on the GPU, its input there already and its output left there.

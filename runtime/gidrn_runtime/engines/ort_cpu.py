@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,6 +96,13 @@ class OrtCpu(Engine):
         except Exception as error:
             raise self.failure(error) from error
         return output
+
+    def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
+        try:
+            found: list[Array] = self._session.run(list(wanted), dict(ends), self._run_options)
+        except Exception as error:
+            raise self.failure(error) from error
+        return found
 
     def failure(self, error: Exception) -> EngineError | FrameTooLargeError:
         """What a run's exception means: too little memory, or anything else."""
