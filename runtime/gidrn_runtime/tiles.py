@@ -14,6 +14,7 @@ frame are enough to begin with (`sample`), and each round makes what is left sma
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def spans(length: int, side: int, halo: int) -> list[Span]:
     count = 1 if window == length else -(-(length - 2 * halo) // side)
     starts = [(length - window) * i // max(1, count - 1) for i in range(count)]
     # Neighbours meet in the middle of what both see: at least a halo from either's edge.
-    edges = [0, *((a + window + b) // 2 for a, b in zip(starts, starts[1:], strict=False)), length]
+    edges = [0, *((a + window + b) // 2 for a, b in itertools.pairwise(starts)), length]
     return [
         Span(slice(a, b), slice(start, start + window))
         for a, b, start in zip(edges, edges[1:], starts, strict=False)
@@ -131,8 +132,8 @@ class TileFile:
             )
         except (KeyError, ValueError, TypeError) as error:
             raise ModelError(
-                f"{path} is no tile file of format {TILES_FORMAT!r} ({error}); make one with: python "
-                "export/to_onnx.py --tiles"
+                f"{path} is no tile file of format {TILES_FORMAT!r} ({error}); make one with: "
+                "python export/to_onnx.py --tiles"
             ) from error
         self._said = [f"said_{i}" for i in range(len(self.statistics))]
 

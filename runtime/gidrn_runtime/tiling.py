@@ -147,9 +147,9 @@ class Tiling:
         if side < LEAST_SIDE:
             least = memory.FIXED_BYTES + a_pixel * (LEAST_SIDE + 2 * self.halo) ** 2
             raise FrameTooLargeError(
-                f"tiles of {LEAST_SIDE}x{LEAST_SIDE} would take about {least >> 20} MiB, and beside "
-                f"the enlarged frame {max(0, room) >> 20} MiB may be taken; give it more memory, "
-                "or a smaller frame"
+                f"tiles of {LEAST_SIDE}x{LEAST_SIDE} would take about {least >> 20} MiB, and there "
+                f"are {max(0, room) >> 20} beside the enlarged frame; give it more memory, or a "
+                "smaller frame"
             )
         return min(side, MOST_SIDE), min(side, MOST_SIDE)
 
