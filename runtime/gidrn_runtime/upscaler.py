@@ -229,7 +229,7 @@ class Upscaler:
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
         with self._in_use():
-            side_hw = self._tiling.side_hw(*x.shape[2:], len(x))
+            side_hw = self._tiling.side_hw(x.shape[2], x.shape[3], len(x))
             if side_hw is None:
                 try:
                     whole = self._run(np.ascontiguousarray(x))
@@ -298,7 +298,7 @@ class Upscaler:
     def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
         with self._in_use():
-            side_hw = self._tiling.side_hw(*frames.shape[1:3], len(frames))
+            side_hw = self._tiling.side_hw(frames.shape[1], frames.shape[2], len(frames))
             if side_hw is None:
                 try:
                     whole = self._enlarge_whole(frames)

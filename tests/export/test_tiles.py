@@ -142,7 +142,8 @@ def test_plain_tiles_are_only_made_where_they_are_asked_for(
         upscale(photo)
     with Upscaler(alone, threads=1) as upscale:
         whole = upscale(photo)
-    with Upscaler(alone, threads=1, tiles="plain", memory_mib=77) as upscale:
+    with Upscaler(alone, threads=1, tiles="plain", memory_mib=74) as upscale:
+        monkeypatch.setattr("gidrn_runtime.tiling.PLAIN_HALO", 2)
         monkeypatch.setattr("gidrn_runtime.memory.bytes_per_pixel", lambda *_, tile: 2_500)
         tiled = upscale(photo)
         assert upscale.describe()["tiles"]["latest"]["form"] == "plain"  # type: ignore[index]

@@ -71,6 +71,10 @@ class OrtCpu(Engine):
         self._session: Any = session
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = FATAL
+        self._tile_options = ort.RunOptions()
+        self._tile_options.log_severity_level = FATAL
+        # Tiles are for when memory is short: give back after each run what the arena has grown by.
+        self._tile_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._version = str(ort.__version__)
         self._threads = threads
         self.metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -99,7 +103,7 @@ class OrtCpu(Engine):
 
     def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
         try:
-            found: list[Array] = self._session.run(list(wanted), dict(ends), self._run_options)
+            found: list[Array] = self._session.run(list(wanted), dict(ends), self._tile_options)
         except Exception as error:
             raise self.failure(error) from error
         return found
