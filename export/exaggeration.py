@@ -78,20 +78,20 @@ def exaggerate(network: nn.Module, images: Sequence[Tensor], *, seed: int = 0) -
 
 
 @torch.no_grad()
-def exaggerate_contrast(
-    network: nn.Module, images: Sequence[Tensor], *, seed: int = 0
-) -> nn.Module:
+def exaggerate_contrast(network: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
     """A copy of `network` whose contrast attentions weigh each image's channels quite otherwise.
 
-    Their hidden layer tells images apart by how far each channel's contrast is from its mean over
-    `images`, in standard deviations, and their output layer makes logits about 0 of it with a
-    root mean square of 1 or so: weights of 0.2 to 0.8.
+    `images` are (N, 3, H, W) in [0, 1], at least two that differ. The hidden layer tells them apart
+    by how far each channel's contrast is from its mean over them, in standard deviations; the
+    output layer makes logits about 0 of that with a root mean square of 1 or so: weights of 0.2 to
+    0.8. Each attention is made while the images run through, behind those before it.
     """
     network = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(seed)
-    for block in [part for part in network.modules() if isinstance(part, ContrastAttention)]:
-        _, features = _run(network, block, images)
-        contrasts = torch.cat([contrast(x) for x in features]).flatten(1)  # (images, C)
+
+    def remake(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(block, ContrastAttention)
+        contrasts = contrast(inputs[0]).flatten(1)  # (N, C)
         mean = contrasts.mean(dim=0)
         spread = (contrasts - mean).square().mean(dim=0).sqrt().clamp_min(1e-3)
         down, up = (part for part in block.weigh if isinstance(part, nn.Conv2d))
@@ -104,6 +104,12 @@ def exaggerate_contrast(
         assert down.bias is not None
         down.bias.copy_(-(down.weight[:, :, 0, 0] @ mean))
         up.weight.mul_(2)  # behind a ReLU
+
+    blocks = [part for part in network.modules() if isinstance(part, ContrastAttention)]
+    hooks = [block.register_forward_pre_hook(remake) for block in blocks]
+    network(images)
+    for hook in hooks:
+        hook.remove()
     return network
 
 

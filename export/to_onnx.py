@@ -347,7 +347,9 @@ def export_tiles(
     photos = photos or proof.read_photos()
     network = network.eval()
     on = proof.small(proof.cases(photos, labels.scale))
-    images = [case.image for case in on]
+    # Of our own photos, whatever is given: all of one size, and no two alike.
+    cuts = [to_tensor(photo[:48, :72].copy()) for photo in proof.read_photos()]
+    images = torch.cat([*cuts, torch.zeros_like(cuts[0]), torch.ones_like(cuts[0])])
 
     def told(of: nn.Module) -> tuple[TileNetwork, Curve | None]:
         changed, curve = rewritten(of, how, on, labels.merged_groups)
@@ -364,7 +366,7 @@ def export_tiles(
         cases = tile_model.cases(photos, reach)
         loud = exaggerate_contrast(network, images)
         if has_attention(loud):
-            loud = exaggerate(loud, images)
+            loud = exaggerate(loud, list(images.split(1)))
         write(loud, temporary)
         exaggerated = tile_model.compare(loud, temporary, cases, title="exaggerated attention")
         tile_model.require(exaggerated, title="exaggerated attention")
