@@ -8,6 +8,10 @@ the order that its metadata `color` says, `range` being "0-255". Metadata of the
 FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1; `proof_levels`, the largest
 difference from PyTorch at its proof in 8-bit levels, and `proof_inputs`, of how many inputs;
 `proof_diverged`, the inputs that proved nothing, since the network itself is lost on them.
+
+A tile file, of the format ``gidrn-tiles/1``, lies beside a model and is none itself: see
+`gidrn_runtime.tiles`. It says, beside `model`, `scale`, `weights_sha256` and others of the above,
+`reach`, `pool_sizes` and `statistics` (JSON).
 """
 
 from __future__ import annotations

@@ -35,9 +35,10 @@ Write = Callable[[slice, slice, Tensor], None]
 
 ROUNDS = 2
 """Rounds over all tiles before the last, which makes the picture."""
-SAMPLE_SIDE, SAMPLE_ROUNDS, SAMPLE_SHARE = 64, 5, 0.25
-"""Side of the small tiles spread over a frame whose statistics the first round begins with, rounds
-over them, and what these may cost, as a share of a round over the whole frame."""
+SAMPLE_SIDE, SAMPLE_SHARE, SAMPLE_CHANGE = 64, 0.05, 0.02
+"""The first round begins with the statistics of small tiles spread over the frame: their side, what
+a round over them may cost as a share of one over the whole frame, and the relative change of the
+statistics at which their rounds, some five, are over."""
 VARIANCE_FLOOR = 1e-12
 """Of the networks' contrast: see `gidrn/networks/attention.py`."""
 
@@ -50,6 +51,11 @@ class Span:
     """What is this tile's and no other's."""
     window: slice
     """What the network sees: the core and a halo."""
+
+    @property
+    def inner(self) -> slice:
+        """Where the core lies in the window."""
+        return slice(self.core.start - self.window.start, self.core.stop - self.window.start)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def grid(size_hw: tuple[int, int], side_hw: tuple[int, int], halo: int) -> list[
 
 def sample(size_hw: tuple[int, int], halo: int) -> list[Tile]:
     """A few small tiles spread over a frame, at least one: see `SAMPLE_SHARE`."""
-    area = SAMPLE_SHARE / SAMPLE_ROUNDS * size_hw[0] * size_hw[1]
+    area = SAMPLE_SHARE * size_hw[0] * size_hw[1]
     count = max(1, int(area**0.5 / (SAMPLE_SIDE + 2 * halo)))
 
     def spread(length: int) -> list[Span]:
@@ -150,8 +156,11 @@ class TileFile:
         """
         told = [np.zeros(one.shape, np.float32) for one in self.statistics]
         if rounds < len(self.statistics):
-            for _ in range(SAMPLE_ROUNDS):
-                told = self.round(read, size_hw, sample(size_hw, self.reach), told)
+            part = sample(size_hw, self.reach)
+            for _ in self.statistics:
+                before, told = told, self.round(read, size_hw, part, told)
+                if _change(before, told) < SAMPLE_CHANGE:
+                    break
         for _ in range(min(rounds, len(self.statistics))):
             told = self.round(read, size_hw, tiles, told)
         return told
@@ -181,13 +190,7 @@ class TileFile:
     def enlarge(self, read: Read, tile: Tile, told: list[Tensor]) -> Tensor:
         """The output of a tile's core: (1, 3, s*h, s*w)."""
         high = self._engine.run_ends(["output"], self._ends(read, tile, told, []))[0]
-        rows, columns = (
-            slice(
-                self.scale * (span.core.start - span.window.start),
-                self.scale * (span.core.stop - span.window.start),
-            )
-            for span in (tile.rows, tile.columns)
-        )
+        rows, columns = (scaled(span.inner, self.scale) for span in (tile.rows, tile.columns))
         core: Tensor = high[:, :, rows, columns]
         return core
 
@@ -208,10 +211,7 @@ class TileFile:
             ):
                 part = np.zeros((sum(self.pool_sizes), _length(span.window)), np.float32)
                 if pools:
-                    inside = slice(
-                        span.core.start - span.window.start, span.core.stop - span.window.start
-                    )
-                    part[:, inside] = pools[axis][:, span.core]
+                    part[:, span.inner] = pools[axis][:, span.core]
                 ends[name] = part
         return ends
 
@@ -301,6 +301,15 @@ def scaled(part: slice, scale: int) -> slice:
     return slice(scale * part.start, scale * part.stop)
 
 
+def _change(before: list[Tensor], after: list[Tensor]) -> float:
+    """The largest change of a statistic, relative to its largest value; NaN where there is one."""
+    shares = [
+        np.abs(b - a).max() / max(float(np.abs(b).max()), 1e-9)
+        for a, b in zip(before, after, strict=True)
+    ]
+    return float(np.max(shares))
+
+
 def _length(part: slice) -> int:
     return int(part.stop - part.start)
 
@@ -308,8 +317,7 @@ def _length(part: slice) -> int:
 def _core_weights(span: Span) -> npt.NDArray[np.float32]:
     """1 over the core's length inside of it and 0 in the halo."""
     weights = np.zeros(_length(span.window), np.float32)
-    start = span.core.start - span.window.start
-    weights[start : start + _length(span.core)] = 1 / _length(span.core)
+    weights[span.inner] = 1 / _length(span.core)
     return weights
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gidrn_runtime import engines, memory, models, tiles
+from gidrn_runtime.engines.base import Engine
 from gidrn_runtime.errors import FrameTooLargeError, ModelError
 from gidrn_runtime.models import ModelInfo
 from gidrn_runtime.tiles import Tile, TileFile
@@ -53,13 +54,16 @@ class Tiling:
         wish: Tiles,
         info: ModelInfo,
         path: Path,
-        engine: tuple[str, int | None],
+        engine: Engine,
+        threads: int | None,
         memory_mib: int | None,
         rounds: int | None,
     ) -> None:
-        """`engine` is a name and threads, for the tile file. Raises what `Upscaler` raises."""
+        """`engine` has the model open; the tile file is opened on one like it. Raises what
+        `Upscaler` raises."""
         self._check(wish, memory_mib, rounds)
-        self._wish, self._info, self._path, self._engine = wish, info, path, engine
+        self._wish, self._info, self._path = wish, info, path
+        self._engine, self._threads, self._runs_told = engine.name, threads, engine.runs_tile_files
         self._budget = None if memory_mib is None else memory_mib << 20
         self._rounds = tiles.ROUNDS if rounds is None else rounds
         self._lock = threading.Lock()
@@ -103,10 +107,15 @@ class Tiling:
             )
         if self._info.metadata.get("context", "global").isdecimal():
             return "exact", ""
-        if self._beside is not None:
+        if self._beside is not None and self._runs_told:
             return "told", ""
         if self._wish == "plain":
             return "plain", ""
+        if self._beside is not None:
+            return None, (
+                f"{self._engine} runs no tile files, engine='ort-cpu' and 'ort-cuda' do; "
+                f"tiles='plain' accepts tiles that change the picture ({PLAIN_DEVIATION})"
+            )
         return None, (
             "its network looks at the whole frame, and there is no tile file "
             f"{self._path.stem}_tiles.onnx beside it; make one with: python export/to_onnx.py "
@@ -128,7 +137,7 @@ class Tiling:
         """
         if not isinstance(self._wish, str):
             return self._wish
-        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine[0], tile=False)
+        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=False)
         whole = None if a_pixel is None else memory.FIXED_BYTES + a_pixel * frames * height * width
         room = self._room(frames * height * width)
         if self._wish == "never" or whole is None or room is None or whole <= room:
@@ -140,7 +149,7 @@ class Tiling:
                 f"{self.why_none}; tiles='never' tries it whole"
             )
         is_told = self.form == "told"
-        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine[0], tile=is_told)
+        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=is_told)
         assert a_pixel is not None  # it was measured together with the whole form's
         pixels = max(0.0, (room - memory.FIXED_BYTES) / a_pixel)
         side = int(pixels**0.5) - 2 * self.halo
@@ -206,7 +215,11 @@ class Tiling:
                     for tile in every:
                         window = low[(*before, tile.rows.window, tile.columns.window)]
                         found = whole(np.ascontiguousarray(window))
-                        self._put(high, before, tile, found[(*before, *_core(tile, self._info))])
+                        scale = self._info.scale
+                        rows, columns = (
+                            tiles.scaled(span.inner, scale) for span in (tile.rows, tile.columns)
+                        )
+                        self._put(high, before, tile, found[(*before, rows, columns)])
                 assert self.form is not None
                 self.last = Way(self.form, side_hw, len(every), rounds, halved)
                 return
@@ -247,7 +260,7 @@ class Tiling:
         with self._lock:
             if self._tile_file is None:
                 assert self._beside is not None
-                engine = engines.open_engine(self._engine[0], self._beside, self._engine[1])
+                engine = engines.open_engine(self._engine, self._beside, self._threads)
                 try:
                     found = TileFile(engine, self._beside)
                     self._check_fits(found)
@@ -301,15 +314,3 @@ def tile_file_of(path: Path, info: ModelInfo) -> Path | None:
         if file.is_file():
             return file
     return None
-
-
-def _core(tile: Tile, info: ModelInfo) -> tuple[slice, slice]:
-    """Where a tile's core lies in what becomes of its window."""
-    rows, columns = (
-        slice(
-            info.scale * (span.core.start - span.window.start),
-            info.scale * (span.core.stop - span.window.start),
-        )
-        for span in (tile.rows, tile.columns)
-    )
-    return rows, columns

@@ -118,7 +118,7 @@ class Upscaler:
             self._info = models.check(self._engine, self._path)
             self._examine(check)
             self._tiling = Tiling(
-                tiles, self._info, self._path, (self._engine.name, threads), memory_mib, tile_rounds
+                tiles, self._info, self._path, self._engine, threads, memory_mib, tile_rounds
             )
         except BaseException:
             self._engine.close()

@@ -168,6 +168,14 @@ def test_every_kind_of_image_goes_through_tiles(pair: Pair, photo: np.ndarray, k
     assert levels(tiled, whole) <= (1 if image.dtype == np.uint8 else 3)  # of 65,535
 
 
+def test_an_engine_without_tile_files_is_not_asked(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gidrn_runtime.engines.ort_cpu.OrtCpu.runs_tile_files", False)
+    with pytest.raises(ValueError, match="ort-cpu runs no tile files, .* tiles='plain' accepts"):
+        Upscaler(pair.plain, "ort-cpu", threads=1, tiles=(20, 20))
+
+
 def test_a_batch_is_tiled_frame_by_frame(pair: Pair, photo: np.ndarray) -> None:
     frames = [photo, 255 - photo]
     with Upscaler(pair.plain, "ort-cpu", threads=1) as upscale:

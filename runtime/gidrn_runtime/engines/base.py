@@ -88,6 +88,9 @@ class Engine(ABC):
             EngineError: the run failed otherwise.
         """
 
+    runs_tile_files: ClassVar[bool] = False
+    """Whether `run_ends` works."""
+
     def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
         """Run a tile file, which has more ends than others: inputs by name to outputs by name.
 
