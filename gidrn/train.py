@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import math
+import platform
 import re
 import signal
 import statistics
@@ -67,6 +68,13 @@ def take_step(
     runs.update_average(run)
     run.step += 1
     return loss.detach()
+
+
+def computes_in_bf16(device: str) -> bool:
+    """Whether bf16 autocast is more than a detour there: x86 without AVX-512 BF16 emulates it."""
+    if device != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def steps_within(
@@ -406,6 +414,11 @@ def main(
         rule = run.recipe
         tell: Callable[[str], None] = print if world.rank == 0 else (lambda text: None)
         tell(f"{rule.network} x{rule.scale} on {own}: step {run.step} of {rule.steps}")
+        if rule.autocast == "bf16" and not computes_in_bf16(own):
+            tell(
+                "this CPU has no bf16 arithmetic, so that bf16 autocast is slower than none: a new "
+                "run does better with --autocast none"
+            )
         if run.processes != world.size:
             tell(
                 f"begun by {run.processes} processes, goes on with {world.size}: the same crops, "

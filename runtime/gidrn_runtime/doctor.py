@@ -76,7 +76,7 @@ def verdict(facts: dict[str, Any]) -> str:
         return "ready"
     able = any(engine["available"] for engine in facts["engines"])
     if not able or (facts["models"] and not any(model["runs"] for model in facts["models"])):
-        remedy = facts["engines"][-1]["remedy"]  # the slowest needs the least of a machine
+        remedy = engines.engine_class("ort-cpu").remedy  # it needs the least of a machine
         return f"not ready: no engine runs a model; {remedy}"
     if not facts["models"]:
         return "not ready: no model is shipped with this installation; install a release of gidrn"

@@ -608,6 +608,27 @@ def test_the_command_trains_refuses_to_overwrite_and_resumes(
     )
 
 
+@pytest.mark.parametrize(
+    ("machine", "has_bf16", "told"),
+    [("x86_64", False, True), ("x86_64", True, False), ("aarch64", False, False)],
+)
+def test_bf16_that_the_cpu_does_not_have_is_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    machine: str,
+    has_bf16: bool,
+    told: bool,
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    run = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu", "--steps", "1"]
+    for autocast, expected in (("bf16", told), ("none", False)):
+        out = str(tmp_path / autocast)
+        assert command(*run, "--out", out, "--autocast", autocast, monkeypatch=monkeypatch) == 0
+        assert ("does better with --autocast none" in capsys.readouterr().out) == expected
+
+
 LOOPBACK = "127.0.0.1"
 
 ADD_UP = """

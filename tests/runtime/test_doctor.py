@@ -18,7 +18,8 @@ from gidrn_runtime.engines.ort_cpu import OrtCpu
 
 @pytest.fixture
 def one_shipped(tmp_path: Path, make_model: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A models folder with one working model."""
+    """A models folder with one working model, and one engine to run it."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setattr(models, "MODELS_DIR", tmp_path)
     path: Path = make_model(name="gidrn_x4.onnx", scale=4)
     return path

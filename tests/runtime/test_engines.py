@@ -36,7 +36,7 @@ def test_available_tells_the_version(tiny: Path) -> None:
 )
 def test_unknown_engines_are_answered(name: str, nearest: str | None) -> None:
     with pytest.raises(
-        ValueError, match="engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, ort-cpu"
+        ValueError, match="engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, ort-cpu, openvino"
     ) as caught:
         engines.engine_class(name)
     assert ("did you mean" in str(caught.value)) == (nearest is not None)
@@ -44,8 +44,9 @@ def test_unknown_engines_are_answered(name: str, nearest: str | None) -> None:
 
 @pytest.fixture
 def no_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Importing onnxruntime raises ImportError."""
+    """Importing onnxruntime, or OpenVINO in its stead, raises ImportError."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
 
 @pytest.mark.usefixtures("no_onnxruntime")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt"]
+HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt", "openvino"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ ENGINES: dict[str, tuple[str, str]] = {
     "tensorrt-rtx": ("gidrn_runtime.engines.tensorrt", "TensorRTRtx"),
     "ort-cuda": ("gidrn_runtime.engines.ort_cuda", "OrtCuda"),
     "ort-cpu": ("gidrn_runtime.engines.ort_cpu", "OrtCpu"),
+    "openvino": ("gidrn_runtime.engines.openvino", "OpenVino"),
 }
 """Name -> (module, class), the fastest first: ``auto`` takes the first that is available and opens
 files of the kind at hand."""
