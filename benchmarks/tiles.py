@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -144,8 +145,6 @@ def compare(
 
 
 def _picture(tensor: FloatImage) -> NDArray[np.uint8]:
-    import torch
-
     return to_image(torch.from_numpy(tensor))
 
 
