@@ -213,8 +213,11 @@ class TileNetwork(nn.Module):
         self, tile: Tensor, rows: Tensor, columns: Tensor, *others: Tensor
     ) -> tuple[Tensor, ...]:
         """(1, 3, h, w) in [0, 1] and what `input_names` says -> what `output_names` says."""
-        pools, told = (others[:2], others[2:]) if self.pool is not None else ((None, None), others)
-        run = Run(rows, columns, *pools, told)
+        pool_rows = pool_columns = None
+        if self.pool is not None:
+            pool_rows, pool_columns = others[:2]
+        told = others[2:] if self.pool is not None else others
+        run = Run(rows, columns, pool_rows, pool_columns, told)
         for part in self.told:
             part.run = run
         output: Tensor = self.network(tile)

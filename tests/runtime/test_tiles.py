@@ -110,9 +110,11 @@ def test_a_halo_too_small_shows(make_model: Any, photo: np.ndarray) -> None:
 class Small(Engine):
     """An engine with memory for so many pixels."""
 
+    name = "ort-cpu"
+
     def __init__(self, engine: Engine, most: int) -> None:
         self._engine, self.most, self.seen = engine, most, list[int]()
-        self.name, self.metadata = engine.name, engine.metadata
+        self.metadata = engine.metadata
 
     @classmethod
     def installed_version(cls) -> str:
