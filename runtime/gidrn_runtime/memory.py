@@ -21,8 +21,7 @@ TILE_BYTES_PER_PIXEL: dict[tuple[str, int, str], int] = {
     ("gidrn", 3, "ort-cpu"): 7_900,
     ("gidrn", 4, "ort-cpu"): 7_900,
 }
-"""The same of a tile file, per pixel of the tile and its halo. Measured at x2; x3 and x4 have more
-by as much as they do whole."""
+"""The same of a tile file, a pixel of the tile and its halo. Measured at x2 and x4; x3 has x4's."""
 
 FIXED_BYTES = 64 << 20
 """What an opened model takes whatever it runs."""
