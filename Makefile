@@ -25,6 +25,8 @@ models: $(INSTALLED)
 	for scale in 2 3 4; do \
 	    $(BIN)/python export/to_onnx.py --scale $$scale \
 	        --out runtime/gidrn_runtime/models/gidrn_x$$scale.onnx || exit 1; \
+	    $(BIN)/python export/to_onnx.py --scale $$scale --tiles \
+	        --out runtime/gidrn_runtime/models/gidrn_x$${scale}_tiles.onnx || exit 1; \
 	done
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -14,9 +14,10 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -40,11 +41,22 @@ class PeakMemory:
 
 
 def peak_memory(
-    model: Path, *, engine: str, threads: int | None, sizes_hw: Iterable[tuple[int, int]]
+    model: Path,
+    *,
+    engine: str,
+    threads: int | None,
+    sizes_hw: Iterable[tuple[int, int]],
+    tiles: str | tuple[int, int] = "never",
+    memory_mib: int | None = None,
+    tile_rounds: int | None = None,
 ) -> PeakMemory:
-    """Measure a model in a process of its own. Raises OSError where that process fails."""
+    """Measure a model in a process of its own; the last three are `Upscaler`'s.
+
+    Raises OSError where that process fails.
+    """
     sizes = [f"{height}x{width}" for height, width in sizes_hw]
-    command = [sys.executable, __file__, str(model), engine, str(threads or 0), *sizes]
+    options = json.dumps({"tiles": tiles, "memory_mib": memory_mib, "tile_rounds": tile_rounds})
+    command = [sys.executable, __file__, str(model), engine, str(threads or 0), options, *sizes]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
@@ -57,16 +69,20 @@ def peak_memory(
 
 
 def measure(
-    model: Path, engine: str, threads: int | None, sizes_hw: list[tuple[int, int]]
+    model: Path,
+    engine: str,
+    threads: int | None,
+    sizes_hw: list[tuple[int, int]],
+    options: Mapping[str, Any],
 ) -> PeakMemory:
-    """Measure in this process, which should be fresh."""
+    """Measure in this process, which should be fresh; `options` are further ones of `Upscaler`."""
     frames = [np.full((height, width, 3), 128, np.uint8) for height, width in sizes_hw]
     if engine != "auto":
         engines.engine_class(engine).installed_version()  # imports the engine's library
     baseline_mib = psutil.Process().memory_info().rss / 1024**2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random weights are what we may want to measure
-        upscale = Upscaler(model, engine=engine, threads=threads)
+        upscale = Upscaler(model, engine=engine, threads=threads, **options)
     with upscale:
         for frame in frames:
             upscale(frame)
@@ -95,13 +111,17 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="ONNX file")
     parser.add_argument("engine", help="a name of the runtime")
     parser.add_argument("threads", type=int, help="CPU threads; 0 leaves it to the engine")
+    parser.add_argument("options", type=json.loads, help="further ones of Upscaler, as JSON")
     parser.add_argument("sizes", nargs="+", help="HEIGHTxWIDTH of a frame")
     given = parser.parse_args()
     sizes_hw = []
     for size in given.sizes:
         height, width = size.split("x")
         sizes_hw.append((int(height), int(width)))
-    found = measure(given.model, given.engine, given.threads or None, sizes_hw)
+    options = given.options
+    if isinstance(options["tiles"], list):
+        options["tiles"] = tuple(options["tiles"])
+    found = measure(given.model, given.engine, given.threads or None, sizes_hw, options)
     print(json.dumps({"baseline_mib": found.baseline_mib, "peak_mib": found.peak_mib}))
 
 

@@ -1,9 +1,10 @@
-"""A network whose non-local attention cannot be overlooked.
+"""A network whose attention cannot be overlooked.
 
 In trained weights the attention moves a pixel by a small part of a level, so a proof on those
 weights alone would let a wrong pooling pass. The export is therefore proved a second time on the
 same network with made-up ANRB weights, scaled so that the attention's output sways pixels by tens
-of levels, on none of the proof's images by far more.
+of levels, on none of the proof's images by far more. Tiles are proved with made-up contrast
+attentions (CCA), too, which answer to small differences of contrast.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gidrn.networks.anrb import ANRB, pyramid_pool
+from gidrn.networks.attention import ContrastAttention, contrast
 
 SWAY_LEVELS = 25.0
 """How far the attention moves a pixel, root mean square, on the image where it moves most."""
@@ -72,6 +74,42 @@ def exaggerate(network: nn.Module, images: Sequence[Tensor], *, seed: int = 0) -
             float((a - b).square().mean().sqrt()) for a, b in zip(after, before, strict=True)
         )
         block.expand.weight.mul_(SWAY_LEVELS / 255 / max(moved, 1e-9))
+    return network
+
+
+@torch.no_grad()
+def exaggerate_contrast(network: nn.Module, images: Tensor, *, seed: int = 0) -> nn.Module:
+    """A copy of `network` whose contrast attentions weigh each image's channels quite otherwise.
+
+    `images` are (N, 3, H, W) in [0, 1], at least two that differ. The hidden layer tells them apart
+    by how far each channel's contrast is from its mean over them, in standard deviations; the
+    output layer makes logits about 0 of that with a root mean square of 1 or so: weights of 0.2 to
+    0.8. Each attention is made while the images run through, behind those before it.
+    """
+    network = copy.deepcopy(network)
+    generator = torch.Generator().manual_seed(seed)
+
+    def remake(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(block, ContrastAttention)
+        contrasts = contrast(inputs[0]).flatten(1)  # (N, C)
+        mean = contrasts.mean(dim=0)
+        spread = (contrasts - mean).square().mean(dim=0).sqrt().clamp_min(1e-3)
+        down, up = (part for part in block.weigh if isinstance(part, nn.Conv2d))
+        for part in (down, up):
+            weight = torch.randn(part.weight.shape, generator=generator)
+            part.weight.copy_(weight / part.in_channels**0.5)
+            assert part.bias is not None
+            part.bias.zero_()
+        down.weight.div_(spread.view(1, -1, 1, 1))
+        assert down.bias is not None
+        down.bias.copy_(-(down.weight[:, :, 0, 0] @ mean))
+        up.weight.mul_(2)  # behind a ReLU
+
+    blocks = [part for part in network.modules() if isinstance(part, ContrastAttention)]
+    hooks = [block.register_forward_pre_hook(remake) for block in blocks]
+    network(images)
+    for hook in hooks:
+        hook.remove()
     return network
 
 

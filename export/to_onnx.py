@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export import foreign, fp16, golden_frames, group_forms, layer_types, precision, proof
-from export.exaggeration import exaggerate, has_attention
+from export import (
+    foreign,
+    fp16,
+    golden_frames,
+    group_forms,
+    layer_types,
+    precision,
+    proof,
+    tile_model,
+)
+from export.exaggeration import exaggerate, exaggerate_contrast, has_attention
 from export.group_forms import Choice
 from export.proof import Deviation, Dtype
 from export.rewrites import (
@@ -33,6 +42,7 @@ from export.rewrites import (
 )
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
+from export.rewrites.tiles import TileNetwork
 from gidrn import checkpoints, command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.files import replacing
@@ -223,8 +233,9 @@ def label(
     curve: Curve | None,
     plan: precision.Plan | None = None,
     golden: Golden | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what a loader needs into the file's `metadata_props`."""
+    """Write what a loader needs into the file's `metadata_props`, and `more`."""
     values = {
         "format": "gidrn-onnx/1",
         "model": labels.model,
@@ -246,6 +257,7 @@ def label(
         values["groups_choice"] = labels.groups_choice.to_text()
     if golden is not None:
         values["golden"] = golden.to_text()
+    values.update(more or {})
     del model.metadata_props[:]
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
@@ -302,6 +314,71 @@ def export(
     return Exported(
         path, nodes, curve, found.deviations, found.diverged, exaggerated, left_out, plan
     )
+
+
+@dataclass(frozen=True)
+class ExportedTiles:
+    """What came out of `export_tiles`."""
+
+    path: Path
+    reach: int
+    """The halo that a tile needs, in input pixels."""
+    deviations: list[tile_model.TileDeviation]
+    """On the weights asked for."""
+    exaggerated: list[tile_model.TileDeviation]
+    """On the same network with attentions that cannot be overlooked."""
+
+
+def export_tiles(
+    network: nn.Module,
+    path: Path,
+    labels: Labels,
+    *,
+    how: Attention = "curve",
+    photos: Sequence[NDArray[np.uint8]] | None = None,
+) -> ExportedTiles:
+    """Write the file that the runtime cuts large frames into tiles with, once it is proved.
+
+    It is proved twice, the first time with exaggerated attentions, of both kinds. Raises
+    RefusedError where the network looks at the whole image in a way that a tile cannot be told of,
+    and proof.NotProvedError where a frame in tiles differs from PyTorch on the whole one by more
+    than `tile_model.LIMIT_LEVELS`; `path` is then left as it was.
+    """
+    photos = photos or proof.read_photos()
+    network = network.eval()
+    on = proof.small(proof.cases(photos, labels.scale))
+    # Of our own photos, whatever is given: all of one size, and no two alike.
+    cuts = [to_tensor(photo[:48, :72].copy()) for photo in proof.read_photos()]
+    images = torch.cat([*cuts, torch.zeros_like(cuts[0]), torch.ones_like(cuts[0])])
+
+    def told(of: nn.Module) -> tuple[TileNetwork, Curve | None]:
+        changed, curve = rewritten(of, how, on, labels.merged_groups)
+        return TileNetwork(changed, labels.scale).eval(), curve
+
+    def write(of: nn.Module, file: Path) -> None:
+        tiles, curve = told(of)
+        model = tile_model.to_model(tiles, labels.scale)
+        label(model, labels, how, curve, more=tile_model.metadata(tiles))
+        file.write_bytes(model.SerializeToString())
+
+    reach = told(network)[0].reach  # refused before the costly part
+    with replacing(path) as temporary:
+        cases = tile_model.cases(photos, reach)
+        loud = exaggerate_contrast(network, images)
+        if has_attention(loud):
+            loud = exaggerate(loud, list(images.split(1)))
+        write(loud, temporary)
+        exaggerated = tile_model.compare(loud, temporary, cases, title="exaggerated attention")
+        tile_model.require(exaggerated, title="exaggerated attention")
+        write(network, temporary)
+        found = tile_model.compare(network, temporary, cases, title="proof")
+        tile_model.require(found, title="proof")
+        model = onnx.load(temporary)
+        worst = max(one.levels for one in found)
+        model.metadata_props.add(key="proof_levels", value=f"{worst:.2g}")
+        model.metadata_props.add(key="proof_inputs", value=str(len(found)))
+        temporary.write_bytes(model.SerializeToString())
+    return ExportedTiles(path, reach, found, exaggerated)
 
 
 def choose_groups(
@@ -549,6 +626,7 @@ def main(
     frames: Color | None = None,
     merge_groups: str = "1",
     tune_for: str | None = None,
+    tiles: bool = False,
     random_init: bool = False,
     photos: Path | None = None,
 ) -> int:
@@ -562,7 +640,8 @@ def main(
         scale: 2, 3 or 4; without it, 4, or what --weights is of, where its tensors tell.
         weights: A .safetensors, .pth or .mat file, ours or its authors'; without it, the weights
             that ship.
-        out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16 or _bgr behind.
+        out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16, _bgr or _tiles
+            behind.
         attention: How ANRB's attention is computed: "curve" in memory that grows with the image
             alone, or "exact" with every pixel against all pooled points.
         opset: 18, or 17 for old TensorRT.
@@ -576,6 +655,9 @@ def main(
             (a number, or all): the same function, faster on some devices. "auto" times the forms
             on --tune-for, at --size or 80x120, and takes the fastest.
         tune_for: The engine that --merge-groups auto is for, such as ort-cpu; it must be here.
+        tiles: Write the file that the runtime makes tiles of large frames with, to lie beside the
+            plain one as MODEL_xSCALE_tiles.onnx: it takes and gives what a tile must know of the
+            whole frame. In FP32, opset 18.
         random_init: Make weights up, for timing alone; the file says so in its metadata.
         photos: Folder of photos to prove on; without it, the samples that come with the project.
     """
@@ -595,6 +677,8 @@ def main(
     size_hw = None if size is None else parse_size(size)
     if tune_for is None:
         labels = dataclasses.replace(labels, merged_groups=parse_groups(merge_groups))
+    elif tiles:
+        raise ValueError("--tiles has no size to time at: leave out --tune-for")
     else:
         try:
             choice, _ = choose_groups(
@@ -603,10 +687,24 @@ def main(
         except EngineUnavailable as error:
             raise ValueError(str(error)) from error
         labels = dataclasses.replace(labels, merged_groups=choice.factor, groups_choice=choice)
-    marks = [dtype if dtype != "fp32" else None, frames]
+    if tiles and (dtype, io, frames, opset, size_hw) != ("fp32", "fp32", None, 18, None):
+        raise ValueError(
+            "--tiles writes FP32 tensors of any size in opset 18, whatever the plain file is: "
+            "leave out --dtype, --io, --frames, --opset and --size"
+        )
+    marks = [dtype if dtype != "fp32" else None, frames, "tiles" if tiles else None]
     path = out or Path(
         "_".join([labels.model, f"x{labels.scale}", *(m for m in marks if m)]) + ".onnx"
     )
+    on = None if photos is None else proof.read_photos(photos)
+    if tiles:
+        made = export_tiles(network, path, labels, how=attention, photos=on)
+        print(
+            f"{path}: tiles of {labels.model} x{labels.scale}, {path.stat().st_size / 1e6:.2f} MB, "
+            f"weights {labels.weights}, attention {attention}, halo {made.reach} pixels\n"
+            f"{tile_model.in_words(made.deviations, made.exaggerated)}"
+        )
+        return 0
     try:
         result = export(
             network,
@@ -615,7 +713,7 @@ def main(
             how=attention,
             opset=opset,
             size_hw=size_hw,
-            photos=None if photos is None else proof.read_photos(photos),
+            photos=on,
         )
     except proof.NotProvedError as error:
         if size_hw is None and isinstance(network, foreign.Foreign):

@@ -20,6 +20,7 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, pool_sizes: tuple[int, ...]) -> None:
         super().__init__()
+        self.pool_sizes = pool_sizes
         # Each row of the stacked windows with the entry of `pool_sizes` that it belongs to.
         rows = [(level, i, size) for level, size in enumerate(pool_sizes) for i in range(size)]
         self.window: Tensor

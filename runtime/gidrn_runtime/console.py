@@ -47,14 +47,24 @@ def add_model_options(parser: argparse.ArgumentParser, model: str = "gidrn_x4") 
     parser.add_argument("--threads", type=int, help="CPU threads; default: the engine's choice")
 
 
-def open_upscaler(arguments: argparse.Namespace) -> Upscaler:
+def open_upscaler(
+    arguments: argparse.Namespace,
+    tiles: str | tuple[int, int] = "auto",
+    memory_mib: int | None = None,
+) -> Upscaler:
     """The Upscaler that --model, --engine and --threads ask for; its warnings are told in a line.
 
     Raises what `Upscaler` raises.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        upscaler = Upscaler(arguments.model, arguments.engine, threads=arguments.threads)
+        upscaler = Upscaler(
+            arguments.model,
+            arguments.engine,
+            threads=arguments.threads,
+            tiles=tiles,
+            memory_mib=memory_mib,
+        )
     for warning in caught:
         complain(f"warning: {warning.message}")
     return upscaler

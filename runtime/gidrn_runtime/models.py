@@ -8,6 +8,10 @@ the order that its metadata `color` says, `range` being "0-255". Metadata of the
 FP16 file; `golden` (JSON, see `gidrn_runtime.golden`) since 0.1; `proof_levels`, the largest
 difference from PyTorch at its proof in 8-bit levels, and `proof_inputs`, of how many inputs;
 `proof_diverged`, the inputs that proved nothing, since the network itself is lost on them.
+
+A tile file, of the format ``gidrn-tiles/1``, lies beside a model and is none itself: see
+`gidrn_runtime.tiles`. It says, beside `model`, `scale`, `weights_sha256` and others of the above,
+`reach`, `pool_sizes` and `statistics` (JSON).
 """
 
 from __future__ import annotations
@@ -23,6 +27,9 @@ from gidrn_runtime.golden import Golden
 
 MODELS_DIR = Path(__file__).resolve().parent / "models"
 FORMAT = "gidrn-onnx/1"
+TILES_SUFFIX = "_tiles.onnx"
+"""How the name of the tile file beside a model ends: see `gidrn_runtime.tiles`."""
+TILES_FORMAT = "gidrn-tiles/1"
 REMEDY = "make one with: python export/to_onnx.py"
 
 
@@ -64,7 +71,11 @@ class ModelInfo:
 
 def shipped() -> dict[str, Path]:
     """The models inside the package: name -> path of the ONNX file, sorted by name."""
-    return {path.stem: path for path in sorted(MODELS_DIR.glob("*.onnx"))}
+    return {
+        path.stem: path
+        for path in sorted(MODELS_DIR.glob("*.onnx"))
+        if not path.name.endswith(TILES_SUFFIX)
+    }
 
 
 def find(model: str | os.PathLike[str]) -> Path:
@@ -105,6 +116,11 @@ def check(engine: Engine, path: Path) -> ModelInfo:
     """
     metadata = engine.metadata
     came = metadata.get("format")
+    if came == TILES_FORMAT:
+        raise ModelError(
+            f"{path} holds the tiles of a model, and is opened by the runtime where it needs them: "
+            "open the model itself, beside which it lies"
+        )
     if came != FORMAT:
         raise _refusal(path, f"metadata format={FORMAT!r}", f"{came!r}" if came else "none")
     if len(engine.inputs) != 1 or engine.inputs[0].name != "input":

@@ -18,6 +18,7 @@ from gidrn_runtime.engines.base import Tensor
 from gidrn_runtime.errors import FrameTooLargeError, ModelError, WrongOutputError
 from gidrn_runtime.golden import compare, name_size
 from gidrn_runtime.scratch import Scratch
+from gidrn_runtime.tiling import Tiles, Tiling, Way
 
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
@@ -59,6 +60,9 @@ class Upscaler:
         threads: int | None = None,
         check: bool | None = None,
         pad: bool = False,
+        tiles: Tiles = "auto",
+        memory_mib: int | None = None,
+        tile_rounds: int | None = None,
     ) -> None:
         """Open `model`: the name of a shipped model (``gidrn_x4``), or the path of an ONNX file or
         of a TensorRT plan.
@@ -75,8 +79,23 @@ class Upscaler:
         again: networks that look at the whole image then see another one, and values near the
         repeated edges differ most.
 
+        `tiles` says what is done about frames beyond memory. ``auto`` forecasts what a frame takes,
+        where that was measured for the model and engine, and cuts it into tiles where it does not
+        fit in the memory that is free or in `memory_mib`, if given, the enlarged frame included; it
+        also does so where a run fails for want of memory, and takes smaller tiles where they do.
+        ``never`` does neither. (height, width), in input pixels, cuts every frame into tiles of
+        about that size. What was done with a frame, `describe` tells.
+
+        Tiles do not change a picture: a network of known reach gets halos of that reach, and one
+        that looks at the whole frame has a tile file beside it which is told the frame's
+        statistics. These settle in `tile_rounds` rounds over the frame, each of them about the work
+        of the enlarging itself (None: `gidrn_runtime.tiles.ROUNDS`; one for each statistic makes
+        them exact). Without such a file there are no tiles, unless ``plain`` accepts tiles that
+        know nothing of each other, which changes the picture; else it is as ``auto``.
+
         Raises:
-            ValueError: an unknown model name, engine or colour, or threads below 1.
+            ValueError: an unknown model name, engine or colour, or threads below 1; or tiles that
+                this model does not have.
             FileNotFoundError: `model` is a path and there is no such file.
             ModelError: the file is not a toolkit model, or is damaged, or its scale is not true; or
                 `check` is True and it carries no golden frame.
@@ -104,6 +123,9 @@ class Upscaler:
         try:
             self._info = models.check(self._engine, self._path)
             self._examine(check)
+            self._tiling = Tiling(
+                tiles, self._info, self._path, self._engine, threads, memory_mib, tile_rounds
+            )
         except BaseException:
             self._engine.close()
             raise
@@ -128,6 +150,11 @@ class Upscaler:
         """The only height and width the model takes, each None where any will do."""
         return self._info.size_hw
 
+    @property
+    def tiling(self) -> Way | None:
+        """How the latest frame was enlarged, whole or in which tiles; None before the first."""
+        return self._tiling.last
+
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
 
@@ -135,7 +162,8 @@ class Upscaler:
         ONNX Runtime's on x86, computes in FP32), `color`, `frames` (the channel order of a model of
         uint8 frames, None for one of tensors), `least` and `most` (batch, height and width that it
         takes; None where there is no limit), `engine`, `engine_version`, `threads` (None: the
-        engine's default), `metadata` (the model's own), and what the engine adds.
+        engine's default), `tiles` (what is done about frames beyond memory, and under `latest` what
+        was done with the latest frame), `metadata` (the model's own), and what the engine adds.
         """
         return {
             "model": self._info.name,
@@ -147,6 +175,7 @@ class Upscaler:
             "least": list(self._info.least),
             "most": list(self._info.most),
             **self._engine.describe(),
+            "tiles": self._tiling.describe(),
             "metadata": dict(self._info.metadata),
         }
 
@@ -226,7 +255,15 @@ class Upscaler:
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
         with self._in_use():
-            return self._run(np.ascontiguousarray(x))
+            side_hw = self._tiling.side_hw(x.shape[2], x.shape[3], len(x))
+            if side_hw is None:
+                try:
+                    whole = self._run(np.ascontiguousarray(x))
+                except FrameTooLargeError as error:
+                    return self._tensors_in_tiles(x, self._smaller(error, x.shape[2:]), 1)
+                self._tiling.note_whole()
+                return whole
+            return self._tensors_in_tiles(x, side_hw)
 
     def device_ms(self, frames: Frame | npt.NDArray[np.uint8]) -> float | None:
         """Milliseconds that the GPU takes for a frame (H, W, 3) or frames (N, H, W, 3) at once.
@@ -256,6 +293,7 @@ class Upscaler:
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
+            self._tiling.close()
             self._engine.close()
             self._scratch = Scratch()
 
@@ -292,18 +330,34 @@ class Upscaler:
         What goes through the engine in parts, padded or in FP16 is copied there in the end.
         """
         with self._in_use():
-            as_it_is = self._info.takes(*frames.shape[:3]) and self._info.dtype != "float16"
-            if out is not None and as_it_is:
-                self._enlarge_into(frames, out)
-                return out
-            high = self._run(self._wire(frames, self._color))
-            if self._info.frames is None:
-                return frames_from_tensor(high, self._color, out)
-            high = high[..., :: self._step(self._color)]
-            if out is None:
-                return np.ascontiguousarray(high)
-            np.copyto(out, high)
+            side_hw = self._tiling.side_hw(frames.shape[1], frames.shape[2], len(frames))
+            halved = 0
+            if side_hw is None:
+                try:
+                    whole = self._enlarge_whole(frames, out)
+                except FrameTooLargeError as error:
+                    side_hw, halved = self._smaller(error, frames.shape[1:3]), 1
+                else:
+                    self._tiling.note_whole()
+                    return whole
+            return self._frames_in_tiles(frames, side_hw, halved, out)
+
+    def _enlarge_whole(
+        self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """As `_enlarge`, without tiles."""
+        as_it_is = self._info.takes(*frames.shape[:3]) and self._info.dtype != "float16"
+        if out is not None and as_it_is:
+            self._enlarge_into(frames, out)
             return out
+        high = self._run(self._wire(frames, self._color))
+        if self._info.frames is None:
+            return frames_from_tensor(high, self._color, out)
+        high = high[..., :: self._step(self._color)]
+        if out is None:
+            return np.ascontiguousarray(high)
+        np.copyto(out, high)
+        return out
 
     def _enlarge_into(self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> None:
         """The same in one run and without new memory of a frame's size, if it is not the first."""
@@ -324,6 +378,53 @@ class Upscaler:
         self._run_once(frames, high)
         if step != 1:
             np.copyto(out, high[..., ::step])
+
+    def _smaller(self, error: FrameTooLargeError, size_hw: tuple[int, ...]) -> tuple[int, int]:
+        """Tiles for a frame that did not fit. Raises FrameTooLargeError where there are none."""
+        try:
+            return self._tiling.smaller(None, *size_hw)
+        except FrameTooLargeError as none:
+            raise FrameTooLargeError(f"{error}; {none}") from error
+
+    def _frames_in_tiles(
+        self,
+        frames: npt.NDArray[np.uint8],
+        side_hw: tuple[int, int],
+        halved: int,
+        out: npt.NDArray[np.uint8] | None,
+    ) -> npt.NDArray[np.uint8]:
+        """As `_enlarge`, one frame after the other."""
+        n, height, width, _ = frames.shape
+        high = out
+        if high is None:
+            high = np.empty((n, self.scale * height, self.scale * width, 3), np.uint8)
+        for low, target in zip(frames, high, strict=True):
+            self._tiling.enlarge(
+                low,
+                target,
+                side_hw,
+                whole=lambda window: self._enlarge_whole(window[None])[0],
+                to_tensor=lambda window: tensor_from_frames(window[None], self._color),
+                from_tensor=lambda tensor: frames_from_tensor(tensor, self._color)[0],
+                halved=halved,
+            )
+        return high
+
+    def _tensors_in_tiles(self, x: Tensor, side_hw: tuple[int, int], halved: int = 0) -> Tensor:
+        """As `run_tensor`, one frame after the other."""
+        n, _, height, width = x.shape
+        high = np.empty((n, 3, self.scale * height, self.scale * width), np.float32)
+        for low, target in zip(x, high, strict=True):
+            self._tiling.enlarge(
+                low,
+                target,
+                side_hw,
+                whole=lambda window: self._run(window[None])[0],
+                to_tensor=lambda window: np.ascontiguousarray(window[None]),
+                from_tensor=lambda tensor: tensor[0],
+                halved=halved,
+            )
+        return high
 
     def _step(self, color: str) -> int:
         """How a model of frames wants the channels of this order, and gives them back: 1 or -1."""

@@ -9,17 +9,19 @@ import onnx
 import pytest
 
 import gidrn
-from export import proof
+from export import proof, tile_model
 from gidrn import checkpoints, recipes, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.metrics import luma, psnr
 from gidrn.resize import crop_to_multiple, downscale, imresize
-from gidrn_runtime import Upscaler
-from gidrn_runtime.models import MODELS_DIR
+from gidrn_runtime import Upscaler, models
+from gidrn_runtime.models import MODELS_DIR, TILES_SUFFIX
 
 
 def test_the_runtime_ships_what_is_proved_and_nothing_else() -> None:
-    assert sorted(path.stem for path in MODELS_DIR.glob("*.onnx")) == sorted(zoo.VARIANTS)
+    assert sorted(models.shipped()) == sorted(zoo.VARIANTS)
+    files = {path.name for path in MODELS_DIR.glob("*.onnx")}
+    assert files <= {f"{name}{end}" for name in zoo.VARIANTS for end in (".onnx", TILES_SUFFIX)}
 
 
 @pytest.mark.parametrize("name", sorted(zoo.VARIANTS))
@@ -38,6 +40,26 @@ def test_the_runtimes_file_is_made_from_the_shipped_weights(name: str) -> None:
         found = proof.compare(network, upscale.run_tensor, [proof.Case("photo", photo)])
     (deviation,) = found.deviations
     assert deviation.levels < 0.05  # FP32 in another order, and the curve's 0.01
+
+
+@pytest.mark.parametrize("name", sorted(zoo.VARIANTS))
+def test_the_tile_file_is_made_from_the_shipped_weights(name: str) -> None:
+    variant = zoo.VARIANTS[name]
+    path = MODELS_DIR / f"{name}{TILES_SUFFIX}"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there yet: `make models` makes it")
+    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    remedy = "the tile file is of other weights: run `make models`"
+    assert said["weights_sha256"] == checkpoints.sha256(variant.path), remedy
+    assert float(said["proof_levels"]) <= tile_model.LIMIT_LEVELS
+    low = downscale(proof.read_photos()[1], variant.scale)[-40:, -90:]
+    with Upscaler(name, "ort-cpu", threads=1) as upscale:
+        whole = upscale(low)
+    with Upscaler(name, "ort-cpu", threads=1, tiles=(40, 10)) as upscale:
+        tiled = upscale(low)
+        assert upscale.tiling is not None
+        assert (upscale.tiling.form, upscale.tiling.tiles) == ("told", 2)
+    assert np.abs(tiled.astype(int) - whole).max() <= 1
 
 
 @pytest.mark.parametrize("name", sorted(zoo.VARIANTS))

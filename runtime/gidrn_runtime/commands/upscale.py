@@ -39,6 +39,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "several photos: PHOTO.jpg then becomes PHOTO_x4.png in it",
     )
     add_model_options(parser)
+    parser.add_argument(
+        "--tile",
+        type=parse_tile,
+        default="auto",
+        metavar="TILE",
+        help="auto (the default): cut a photo into tiles where it does not fit in memory; never; "
+        "HEIGHTxWIDTH of a tile in pixels of the photo; or plain: where the model has no tile "
+        "file, take tiles that change the picture",
+    )
+    parser.add_argument(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="MiB that enlarging a photo may take; default: most of what is free",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
 
@@ -46,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Enlarge each photo; one that fails does not stop the others."""
     image_files.import_cv2()
     check_photos(arguments.photos)
-    upscaler = open_upscaler(arguments)
+    upscaler = open_upscaler(arguments, tiles=arguments.tile, memory_mib=arguments.memory)
     targets = plan_targets(arguments.photos, arguments.out, upscaler.scale, arguments.overwrite)
     worst = 0
     for photo, target in zip(arguments.photos, targets, strict=True):
@@ -57,6 +72,22 @@ def run(arguments: argparse.Namespace) -> int:
     # No with-block: closing waits for the run in progress, which Ctrl-C must not do.
     upscaler.close()
     return worst
+
+
+def parse_tile(text: str) -> str | tuple[int, int]:
+    """ "256x512" (height x width) as numbers, other words as they are.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither a word known nor a size.
+    """
+    if text in ("auto", "never", "plain"):
+        return text
+    sides = text.lower().split("x")
+    if len(sides) == 2 and all(side.isascii() and side.isdigit() and int(side) for side in sides):
+        return int(sides[0]), int(sides[1])
+    raise argparse.ArgumentTypeError(
+        f"it is auto, never, plain or HEIGHTxWIDTH in pixels, such as 512x512, not {text!r}"
+    )
 
 
 def check_photos(photos: Sequence[Path]) -> None:
@@ -124,5 +155,8 @@ def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
         elapsed_s = time.perf_counter() - began
         file.write(image_files.encode_image(target, high))
     engine = upscaler.describe()["engine"]
+    way = upscaler.tiling
+    if way is not None and way.tiles > 1:
+        engine = f"{engine}, in {way.tiles} tiles, {way.form}"
     sizes = [f"{array.shape[0]}x{array.shape[1]}" for array in (image, high)]
     return f"{photo} {sizes[0]} -> {target} {sizes[1]} in {elapsed_s:.2f} s ({engine})"

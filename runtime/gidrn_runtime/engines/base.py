@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from gidrn_runtime.errors import EngineError
+from gidrn_runtime.errors import EngineError, EngineUnavailable
 
 Tensor = npt.NDArray[np.float32]
 """float32 RGB, (N, 3, H, W), nominally in [0, 1], C-contiguous."""
@@ -108,6 +109,20 @@ class Engine(ABC):
                 f"{self.name} gave {high.dtype} {high.shape} where {out.dtype} {out.shape} was due"
             )
         np.copyto(out, high)
+
+    runs_tile_files: ClassVar[bool] = False
+    """Whether `run_ends` works."""
+
+    def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
+        """Run a tile file, which has more ends than others: inputs by name to outputs by name.
+
+        Raises:
+            EngineUnavailable: this engine runs no tile files.
+            FrameTooLargeError, EngineError: as for `run`.
+        """
+        raise EngineUnavailable(
+            f"{self.name} runs no tile files yet; engine='ort-cpu' or 'ort-cuda' does"
+        )
 
     def device_ms(self, tensor: Array) -> float | None:
         """Milliseconds of one run on the GPU, its input there already and its output left there.

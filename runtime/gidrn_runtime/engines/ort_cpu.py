@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ class OrtCpu(Engine):
 
     name = "ort-cpu"
     remedy = 'pip install "gidrn[cpu]"'
+    runs_tile_files = True
     provider: ClassVar[str] = "CPUExecutionProvider"
     device: ClassVar[str] = "cpu"
     """Where the provider computes, as ONNX Runtime calls it."""
@@ -73,6 +75,10 @@ class OrtCpu(Engine):
         self._session: Any = session
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = FATAL
+        self._tile_options = ort.RunOptions()
+        self._tile_options.log_severity_level = FATAL
+        # Tiles are for when memory is short: give back after each run what the arena has grown by.
+        self._tile_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._version = str(ort.__version__)
         self._threads = threads
         self.metadata = dict(session.get_modelmeta().custom_metadata_map)
@@ -110,6 +116,13 @@ class OrtCpu(Engine):
             self._session.run_with_iobinding(binding, self._run_options)
         except Exception as error:
             raise self.failure(error) from error
+
+    def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
+        try:
+            found: list[Array] = self._session.run(list(wanted), dict(ends), self._tile_options)
+        except Exception as error:
+            raise self.failure(error) from error
+        return found
 
     def failure(self, error: Exception) -> EngineError | FrameTooLargeError:
         """What a run's exception means: too little memory, or anything else."""
