@@ -366,7 +366,7 @@ def export_tiles(
         cases = tile_model.cases(photos, reach)
         loud = exaggerate_contrast(network, images)
         if has_attention(loud):
-            loud = exaggerate(loud, list(images.split(1)))
+            loud = exaggerate(loud, [image[None] for image in images])
         write(loud, temporary)
         exaggerated = tile_model.compare(loud, temporary, cases, title="exaggerated attention")
         tile_model.require(exaggerated, title="exaggerated attention")

@@ -75,6 +75,9 @@ class Tiling:
                 raise ValueError(f"{path} makes no tiles: {self.why_none}")
             if self.form == "told":
                 self._opened()
+        self._fitted: tuple[int, int, int] | None = None
+        """Height, width and number of the latest frames that were enlarged whole: what they took
+        the engine keeps, so that others of their size need nothing more."""
         self.last: Way | None = None
         """How the latest frame was enlarged."""
 
@@ -137,6 +140,8 @@ class Tiling:
         """
         if not isinstance(self._wish, str):
             return self._wish
+        if (height, width, frames) == self._fitted:
+            return None
         a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=False)
         whole = None if a_pixel is None else memory.FIXED_BYTES + a_pixel * frames * height * width
         room = self._room(frames * height * width)
@@ -182,8 +187,9 @@ class Tiling:
             raise FrameTooLargeError(f"nor for tiles of {LEAST_SIDE}x{LEAST_SIDE}")
         return tall, wide
 
-    def note_whole(self) -> None:
-        """A frame was enlarged whole."""
+    def note_whole(self, height: int, width: int, frames: int) -> None:
+        """Frames of this size were enlarged whole."""
+        self._fitted = (height, width, frames)
         self.last = Way("whole", None, 1, 0, 0)
 
     def enlarge(

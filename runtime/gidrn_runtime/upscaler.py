@@ -261,7 +261,7 @@ class Upscaler:
                     whole = self._run(np.ascontiguousarray(x))
                 except FrameTooLargeError as error:
                     return self._tensors_in_tiles(x, self._smaller(error, x.shape[2:]), 1)
-                self._tiling.note_whole()
+                self._tiling.note_whole(x.shape[2], x.shape[3], len(x))
                 return whole
             return self._tensors_in_tiles(x, side_hw)
 
@@ -338,7 +338,7 @@ class Upscaler:
                 except FrameTooLargeError as error:
                     side_hw, halved = self._smaller(error, frames.shape[1:3]), 1
                 else:
-                    self._tiling.note_whole()
+                    self._tiling.note_whole(frames.shape[1], frames.shape[2], len(frames))
                     return whole
             return self._frames_in_tiles(frames, side_hw, halved, out)
 

@@ -47,7 +47,7 @@ def test_deviations_and_cost_are_measured(
 ) -> None:
     photo = tmp_path / "photo.png"
     write_image(photo, np.ascontiguousarray(proof.read_photos()[0][:81, :101]))
-    monkeypatch.setattr(tiles.benchmark_sets, "find_images", lambda *_: [photo])
+    monkeypatch.setattr("gidrn.benchmark_sets.find_images", lambda *_: [photo])
     out = tmp_path / "tiles.json"
     tiles.main(
         *("gidrn", "2", "B100", 1, False, "12", "0,6", "0,2", 1),
