@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from gidrn_runtime.commands import doctor, models, upscale
+from gidrn_runtime.commands import doctor, folder, models, upscale
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
+    "folder": folder,
     "doctor": doctor,
     "models": models,
 }
