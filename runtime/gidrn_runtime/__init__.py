@@ -16,8 +16,10 @@ from gidrn_runtime.errors import (
     EngineUnavailable,
     FrameTooLargeError,
     ModelError,
+    SourceError,
     WrongOutputError,
 )
+from gidrn_runtime.streams.stream import Stream
 from gidrn_runtime.upscaler import Upscaler
 
 try:
@@ -30,6 +32,8 @@ __all__ = [
     "EngineUnavailable",
     "FrameTooLargeError",
     "ModelError",
+    "SourceError",
+    "Stream",
     "Upscaler",
     "WrongOutputError",
     "__version__",

@@ -19,3 +19,7 @@ class WrongOutputError(EngineError):
 
 class FrameTooLargeError(MemoryError):
     """There is not enough memory to enlarge a frame of this size."""
+
+
+class SourceError(OSError):
+    """A camera, file or address cannot be opened or broke off; the message says which and why."""

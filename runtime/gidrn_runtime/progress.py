@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -29,6 +30,7 @@ class Progress:
         self._last = now
         text = progress_text(done, failed, self._total, self._unit, now - self._began)
         if self._on_terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps would stay
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)
         else:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from types import ModuleType
 
-from gidrn_runtime.commands import doctor, folder, models, upscale
+from gidrn_runtime.commands import doctor, folder, models, stream, upscale
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
     "folder": folder,
+    "stream": stream,
     "doctor": doctor,
     "models": models,
 }

@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from gidrn_runtime import EngineError
@@ -45,16 +46,8 @@ def many(tmp_path: Path) -> Path:
     return source
 
 
-def is_running(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
 def none_runs(pids: list[int]) -> bool:
-    return not any(map(is_running, pids))
+    return not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def wait_until(true: Callable[[], Any], limit_s: float = 60) -> None:
@@ -101,8 +94,7 @@ def folder_command(*arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 def children(pid: int) -> list[int]:
     """Processes whose parent is `pid`."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(word) for word in found.stdout.split()]
+    return [child.pid for child in psutil.Process(pid).children()]
 
 
 def test_workers_and_leader_killed_at_random_lose_nothing_and_do_nothing_twice(

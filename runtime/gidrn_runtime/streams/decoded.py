@@ -1,0 +1,162 @@
+"""Video files and streams from the network, decoded by FFmpeg through PyAV.
+
+PyAV rather than OpenCV: a wait has a limit of its own for each stream, an end is told apart from a
+loss, time stamps are there, and the stream's own colour matrix is applied (OpenCV takes BT.601 for
+everything).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gidrn_runtime.errors import SourceError
+from gidrn_runtime.streams.sources import Captured, Clock
+from gidrn_runtime.upscaler import Frame
+
+REMEDY = 'pip install "gidrn[video]"'
+MOST_DAMAGED = 100
+"""Damaged packets in a row after which a stream from the network counts as lost."""
+
+
+class Decoded:
+    """A video file or an address (rtsp://, http://, udp://, …): its first video stream.
+
+    Nobody waits for the network longer than `timeout_s`. RTSP runs over TCP, since over UDP a lost
+    packet tears the picture. Rotation noted in the file is applied.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        color: str = "bgr",
+        reopens: bool = False,
+        paced: bool = False,
+        timeout_s: float = 5.0,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        """`reopens`: a stream that may be lost; it is decoded with the least delay, and damaged
+        packets are passed over. `paced`: a file whose frames come when their time stamps say.
+        `options` are FFmpeg's own, such as ``{"rtsp_transport": "udp"}``.
+
+        Raises:
+            ImportError: PyAV is missing, with the remedy.
+        """
+        self._av = import_av()
+        self.reopens = reopens
+        self._address = name
+        self._name = re.sub(r"//[^/@]*@", "//***@", name)  # errors and logs tell no passwords
+        self._color, self._paced = color, paced
+        self._timeout_s = timeout_s
+        self._options = dict(options or {})
+        if name.lower().startswith("rtsp"):
+            self._options.setdefault("rtsp_transport", "tcp")
+        if reopens:
+            self._options.setdefault("fflags", "nobuffer")
+            self._options.setdefault("flags", "low_delay")
+        self._container: Any = None
+        self._packets: Iterator[Any] = iter(())
+        self._pending: deque[Any] = deque()
+        self._halt = threading.Event()
+        self._began: tuple[float, float] | None = None
+        self.damaged = 0
+        """Packets that could not be decoded."""
+
+    def open(self) -> None:
+        """Connect and find the video stream."""
+        try:
+            self._container = self._av.open(
+                self._address, options=self._options, timeout=(self._timeout_s, self._timeout_s)
+            )
+        except (self._av.FFmpegError, OSError) as error:
+            raise SourceError(
+                f"{self._name} cannot be opened ({self._reason(error)}); is it running, and does "
+                "ffprobe open it?"
+            ) from error
+        if not self._container.streams.video:
+            raise SourceError(f"{self._name} has no video stream")
+        stream = self._container.streams.video[0]
+        stream.thread_type = "SLICE" if self.reopens else "AUTO"  # frame threads add a delay each
+        self._packets = self._container.demux(stream)
+        self._began = None
+
+    def read(self, clock: Clock) -> Captured | None:
+        """Wait for the next packet that completes a frame, and decode it."""
+        decode_s, damaged, time_in = 0.0, 0, clock()
+        while not self._pending:
+            try:
+                packet = next(self._packets, None)
+            except (self._av.FFmpegError, OSError) as error:
+                raise SourceError(f"{self._name} broke off ({self._reason(error)})") from error
+            if packet is None or self._halt.is_set():
+                return None
+            time_in = clock()
+            try:
+                self._pending.extend(packet.decode())
+            except self._av.InvalidDataError as error:
+                damaged += 1
+                self.damaged += 1
+                if not self.reopens or damaged >= MOST_DAMAGED:
+                    raise SourceError(f"{self._name} is damaged ({error.strerror})") from error
+            except self._av.EOFError:  # the decoder's own, after the last frame
+                return None
+            decode_s += clock() - time_in
+        decoded = self._pending.popleft()
+        if self._paced:
+            time_in = self._wait_for(decoded, clock)
+        return Captured(time_in, decode_s, lambda: self._convert(decoded))
+
+    def interrupt(self) -> None:
+        """Ends a wait for a file's next time stamp; the network's ends after `timeout_s`."""
+        self._halt.set()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._pending.clear()
+        self._packets = iter(())
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _wait_for(self, decoded: Any, clock: Clock) -> float:
+        """Wait until the frame's time stamp says that it is due; returns the clock then."""
+        if decoded.time is not None:
+            if self._began is None:
+                self._began = (clock(), decoded.time)
+            due = self._began[0] + decoded.time - self._began[1]
+            while (left := due - clock()) > 0 and not self._halt.wait(left):
+                pass
+        return clock()
+
+    def _convert(self, decoded: Any) -> Frame:
+        frame: Frame = decoded.to_ndarray(format=f"{self._color}24")
+        turns = round(decoded.rotation / 90) % 4
+        return frame if turns == 0 else np.ascontiguousarray(np.rot90(frame, turns))
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, self._av.ExitError):
+            return f"nothing came for {self._timeout_s:g} s"
+        return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def import_av() -> Any:
+    """PyAV, which only video files and streams from the network need.
+
+    Raises:
+        ImportError: it is missing or does not start here, with the remedy.
+    """
+    try:
+        import av
+    except Exception as error:  # a broken installation raises more than ImportError
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ImportError(
+            f"video files and network streams need PyAV, which cannot be imported here ({reason}); "
+            f"{REMEDY}"
+        ) from error
+    return av
