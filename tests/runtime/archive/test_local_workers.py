@@ -46,8 +46,15 @@ def many(tmp_path: Path) -> Path:
     return source
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def none_runs(pids: list[int]) -> bool:
-    return not any(psutil.pid_exists(pid) for pid in pids)
+    return not any(map(is_running, pids))
 
 
 def wait_until(true: Callable[[], Any], limit_s: float = 60) -> None:
