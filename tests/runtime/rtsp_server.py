@@ -20,7 +20,8 @@ PAYLOAD = {
 }
 
 
-def main(port, width, height, codec):
+def main(port: str, width: str, height: str, codec: str) -> None:
+    """Serve until killed."""
     Gst.init(None)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_shared(True)
