@@ -106,7 +106,7 @@ def test_webcam_window(
         assert frame.shape == (96, 128, 3)
         np.testing.assert_allclose(frame[4:8, 4:8], [[(40, 60, 80)] * 4] * 4, atol=1)
         assert frame.max() == 250
-    assert f"{len(screen.frames)} out" in capsys.readouterr().out
+    assert f"out {len(screen.frames)}," in capsys.readouterr().out
 
 
 def test_webcam_in_the_window_of_ffplay(
@@ -119,7 +119,8 @@ def test_webcam_in_the_window_of_ffplay(
     monkeypatch.setitem(example.DISPLAYS, "ffplay", lambda: player)
     arguments = ["--source", str(clip), "--model", str(tiny), "--display", "ffplay"]
     example.main([*arguments, *PATIENT])
-    assert player._player.returncode == -signal.SIGTERM  # it ran until the stream ended it
+    # It ran until the stream's end closed it: ffplay answers that signal by leaving with 123.
+    assert player._player.returncode in (123, -signal.SIGTERM)
 
 
 def free_port() -> int:

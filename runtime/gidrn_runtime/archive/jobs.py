@@ -10,7 +10,6 @@ import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import gidrn_runtime
 from gidrn_runtime import EngineError, EngineUnavailable, Upscaler, image_files
@@ -60,6 +59,8 @@ class Answer:
     error: Exception | None = None
     seconds: float = 0.0
     """For the enlarging alone, from image in memory to image in memory."""
+    engine: str = ""
+    """What enlarged it."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class PictureWorker:
             return _portable(error)
         return Facts(
             scale=upscaler.scale,
-            engine=str(upscaler.describe()["engine"]),
+            engine=_engine_of(upscaler),
             version=gidrn_runtime.__version__,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -110,7 +111,8 @@ class PictureWorker:
             began = time.perf_counter()
             high = upscale_image(upscaler, image)
             seconds = time.perf_counter() - began
-            return Answer(job.number, image_files.encode_image(target, high), seconds=seconds)
+            data = image_files.encode_image(target, high)
+            return Answer(job.number, data, seconds=seconds, engine=_engine_of(upscaler))
         except Exception as error:
             return Answer(job.number, error=_portable(error))
 
@@ -160,13 +162,12 @@ class WorkerPool(ABC):
     def __enter__(self) -> WorkerPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _engine_of(upscaler: Upscaler) -> str:
+    return str(upscaler.describe()["engine"])
 
 
 def _portable(error: Exception) -> Exception:

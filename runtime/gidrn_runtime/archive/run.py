@@ -190,9 +190,7 @@ def _is_done(item: Item, manifest: Manifest) -> bool:
     return True
 
 
-def enlarge(
-    items: Sequence[Item], pool: WorkerPool, manifest: Manifest, engine: str
-) -> Iterator[Outcome]:
+def enlarge(items: Sequence[Item], pool: WorkerPool, manifest: Manifest) -> Iterator[Outcome]:
     """Enlarge `items` in a pool that is started; yields what became of each as it comes.
 
     A picture whose worker died comes to the end of the line. Its last try is made while no other
@@ -222,7 +220,7 @@ def enlarge(
                 waiting.append(replace(item, deaths=item.deaths + 1))
                 yield Outcome(item, "again", answer.error)
             else:
-                yield _settle(item, replace(record, engine=engine), answer, manifest)
+                yield _settle(item, record, answer, manifest)
 
 
 def _must_wait(item: Item, flying: dict[int, tuple[Item, Record]]) -> bool:
@@ -259,7 +257,10 @@ def _settle(item: Item, record: Record, answer: Answer, manifest: Manifest) -> O
             error = EngineError(f"{item.source} was given up after {MAX_TRIES} tries: {error}")
         return _failed(item, error, manifest)
     record = replace(
-        record, output_size=len(answer.data), output_sha256=_sha256(answer.data), error=""
+        record,
+        output_size=len(answer.data),
+        output_sha256=_sha256(answer.data),
+        engine=answer.engine,
     )
     _remove_leftovers(item, manifest)
     manifest.add(record)

@@ -133,7 +133,7 @@ def work(
     progress = Progress(len(left), "pictures")
     progress.show(done, failed)
     try:
-        for outcome in enlarge(left, pool, manifest, facts.engine):
+        for outcome in enlarge(left, pool, manifest):
             if outcome.error is not None:
                 progress.clear()
             if outcome.state == DONE:
@@ -146,7 +146,7 @@ def work(
             progress.show(done, failed)
     finally:
         progress.clear()
-        elapsed_s = time.monotonic() - began
+        elapsed_s = max(time.monotonic() - began, 1e-9)
         say(
             f"{total} pictures: {done} done, {failed} failed, {len(left) - done - failed} left, "
             f"{total - len(left)} were done before; {duration_text(elapsed_s)}, "

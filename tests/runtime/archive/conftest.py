@@ -71,7 +71,7 @@ def run_folder(source: Path, out: Path, pool: WorkerPool) -> list[Outcome]:
         facts = pool.start()
         items = plan(source, out, find_pictures(source, out), facts.scale, "png")
         left = left_to_do(items, manifest, overwrite=False)
-        return list(enlarge(left, pool, manifest, facts.engine))
+        return list(enlarge(left, pool, manifest))
 
 
 @pytest.fixture(name="run_folder")
