@@ -62,6 +62,17 @@ class Held:
         process = psutil.Process()
         return cls(process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
 
+    @classmethod
+    def settled(cls, start: Held) -> Held:
+        """This process's, once it holds no more threads than at the start, or after ten seconds.
+
+        The system takes a moment to clear away a thread that Python has seen end.
+        """
+        deadline = time.monotonic() + 10
+        while (held := cls.now()).threads > start.threads and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return held
+
 
 class Watch(threading.Thread):
     """Notes what the process holds, every `period_s`, until it is stopped."""
@@ -167,7 +178,12 @@ def run(task: Task) -> dict[str, object]:
     Keys: `what` (the upscaler's description), `values` and `rss_mib` (the samples).
     """
     with Upscaler(task.model, threads=task.threads) as upscale:
-        upscale(np.zeros((*task.size_hw, 3), np.uint8))
+        rungs = lower_rungs(upscale)
+        for enlarge in (
+            upscale,
+            *(rung.upscale for rung in rungs),
+        ):  # libraries start their threads
+            cv2.imencode(".jpg", enlarge(np.zeros((*task.size_hw, 3), np.uint8)))
         start = Held.now()
         camera = PlayedCamera(task.size_hw, task.fps, 60 * task.restart_minutes)
         watch = Watch(period_s=1.0)
@@ -175,13 +191,13 @@ def run(task: Task) -> dict[str, object]:
             camera.address,
             upscale,
             age_ms=task.age_ms,
-            ladder=Ladder(lower_rungs(upscale)),
+            ladder=Ladder(rungs),
             reopen=Reopen(first_s=0.2, most_s=5.0, at_start=True),
             timeout_s=SILENCE_S,
         )
         with running(camera, watch), stream:
             statistics = soak(stream, 60 * task.minutes)
-        end = Held.now()
+        end = Held.settled(start)
         facts = upscale.describe()
     counts, ages = statistics.counts, statistics.age_ms
     rss = [held.rss_mib for held in watch.samples] or [end.rss_mib]

@@ -17,8 +17,7 @@ from typing import Any
 from picamera2 import Picamera2
 
 from gidrn_runtime import Stream, Upscaler
-from gidrn_runtime.streams.sinks import FolderSink
-from gidrn_runtime.streams.sources import FrameFeed
+from gidrn_runtime.streams import FolderSink, FrameFeed
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import av
 
 from gidrn_runtime import Stream, Upscaler
-from gidrn_runtime.streams.sinks import Shown
+from gidrn_runtime.streams import Shown
 
 TICK = Fraction(1, 1000)
 """Seconds; time stamps are whole numbers of it, as Matroska has them."""

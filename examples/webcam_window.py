@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gidrn_runtime import Stream, Upscaler
-from gidrn_runtime.streams.sinks import WindowSink
+from gidrn_runtime.streams import WindowSink
 from gidrn_runtime.upscaler import Frame
 
 

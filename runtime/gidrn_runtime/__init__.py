@@ -19,7 +19,7 @@ from gidrn_runtime.errors import (
     SourceError,
     WrongOutputError,
 )
-from gidrn_runtime.streams.stream import Stream
+from gidrn_runtime.streams import Stream
 from gidrn_runtime.upscaler import Upscaler
 
 try:

@@ -18,6 +18,7 @@ HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt", "ray"
         "import gidrn_runtime.__main__, gidrn_runtime.doctor, gidrn_runtime.image_files; print(1)",
         "import gidrn_runtime.engines.ort_cpu; print(1)",
         "import gidrn_runtime.archive.ray_workers, gidrn_runtime.archive.run; print(1)",
+        "from gidrn_runtime import Stream; Stream([], abs).run(print); print(1)",
         "from gidrn_runtime.__main__ import main; main(['--version'])",
     ],
 )

@@ -230,6 +230,19 @@ def test_a_camera_gives_up_when_nothing_can_be_enlarged() -> None:
     assert balanced(one)
 
 
+def test_an_upscaler_that_asks_to_exit_is_obeyed() -> None:
+    """Not an Exception: nothing goes on after it, and nobody waits for ever."""
+
+    def enlarge(frame: np.ndarray) -> np.ndarray:
+        raise SystemExit(3)
+
+    one = Stream(endless(), enlarge)
+    with pytest.raises(SystemExit):
+        one.run(lambda frame: None)
+    assert one.ledger.counts().failed == 1
+    assert balanced(one)
+
+
 def test_failures_may_be_counted_in_a_file_too() -> None:
     def enlarge(frame: np.ndarray) -> np.ndarray:
         if frame[0, 0, 0] == 1:
@@ -515,6 +528,7 @@ def test_a_window_needs_an_opencv_that_has_them() -> None:
         ({"source": 3.5}, "a source is a camera's index"),
         ({"source": True}, "a source is a camera's index"),
         ({"keep": -1}, "keeps 0 entries"),
+        ({"reopen": True}, "reopen has no meaning"),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
@@ -525,6 +539,14 @@ def test_bad_arguments(arguments: dict[str, Any], words: str) -> None:
 def test_frames_that_are_none_are_told(upscale: Upscaler) -> None:
     with pytest.raises(ValueError, match="a frame is uint8"):
         Stream([np.zeros((4, 5), np.uint8)], upscale, "file").run(lambda frame: None)
+
+
+def test_an_upscaler_that_returns_nothing_is_told() -> None:
+    def forgets(frame: np.ndarray) -> None:
+        frame.sum()
+
+    with pytest.raises(ValueError, match="forgets returned NoneType and no frame"):
+        Stream(numbered(3), forgets, "file").run(lambda frame: None)  # type: ignore[arg-type]
 
 
 def test_statistics_tell_each_stage() -> None:

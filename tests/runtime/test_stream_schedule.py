@@ -187,7 +187,8 @@ def test_a_ledger_keeps_the_last_entries_and_all_counts() -> None:
         ledger.out(ledger.enter(float(number)), number + 0.5, "model")
     assert [entry.number for entry in ledger.entries] == [7, 8, 9]
     assert ledger.counts().frames_out == 10
-    assert ledger.recent_fps() == pytest.approx(1.0)
+    assert ledger.recent_fps(9.5) == pytest.approx(1.0)
+    assert ledger.recent_fps(18.5) == pytest.approx(0.5), "nothing has come for nine seconds"
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=200))

@@ -19,6 +19,7 @@ import pytest
 
 from gidrn_runtime import SourceError, Stream
 from gidrn_runtime.streams import sources
+from gidrn_runtime.streams.ledger import STOPPED
 from gidrn_runtime.streams.schedule import Reopen
 from gidrn_runtime.streams.sources import Camera, Folder
 from gidrn_runtime.streams.stream import SourceEvent
@@ -165,6 +166,21 @@ def test_mpeg_ts_over_tcp_that_is_killed_comes_back(program: Program) -> None:
             watched.read(20, size_hw=(242, 322))
     check_books(watched.stream)
     assert watched.kinds()[-2:] == ["lost", "back"]
+
+
+def test_a_recording_of_an_address_may_be_reopened_too(program: Program) -> None:
+    port = free_port()
+    with serving(ffmpeg_to(program, f"tcp://127.0.0.1:{port}?listen=1")) as server:
+        one = Stream(f"tcp://127.0.0.1:{port}", double, "file", reopen=QUICK, timeout_s=2.0)
+        with one:
+            for shown in one:
+                if shown.number == 5:
+                    server.kill()
+                    server.start()
+                if one.statistics().reopenings and shown.number >= 10:
+                    break
+    check_books(one)
+    assert set(one.ledger.counts().dropped_by) <= {STOPPED}
 
 
 def test_mpeg_ts_over_udp_that_falls_silent_comes_back(program: Program) -> None:

@@ -36,33 +36,34 @@ class Decoded:
         name: str,
         *,
         color: str = "bgr",
-        reopens: bool = False,
-        paced: bool = False,
+        is_live: bool = False,
         timeout_s: float = 5.0,
         options: dict[str, str] | None = None,
     ) -> None:
-        """`reopens`: a stream that may be lost; it is decoded with the least delay, and damaged
-        packets are passed over. `paced`: a file whose frames come when their time stamps say.
-        `options` are FFmpeg's own, such as ``{"rtsp_transport": "udp"}``.
+        """`is_live`: an address is decoded with the least delay, and damaged packets are passed
+        over; a file's frames come when their time stamps say. `options` are FFmpeg's own, such as
+        ``{"rtsp_transport": "udp"}``.
 
         Raises:
             ImportError: PyAV is missing, with the remedy.
         """
         self._av = import_av()
-        self.reopens = reopens
+        self.reopens = is_address(name)
         self._address = name
+        self._has_least_delay = is_live and self.reopens
         self._name = re.sub(r"//[^/@]*@", "//***@", name)  # errors and logs tell no passwords
-        self._color, self._paced = color, paced
+        self._color, self._is_paced = color, is_live and not self.reopens
         self._timeout_s = timeout_s
         self._options = dict(options or {})
         if name.lower().startswith("rtsp"):
             self._options.setdefault("rtsp_transport", "tcp")
-        if reopens:
+        if self._has_least_delay:
             self._options.setdefault("fflags", "nobuffer")
             self._options.setdefault("flags", "low_delay")
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
         self._pending: deque[Any] = deque()
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._halt = threading.Event()
         self._began: tuple[float, float] | None = None
         self.damaged = 0
@@ -82,7 +83,8 @@ class Decoded:
         if not self._container.streams.video:
             raise SourceError(f"{self._name} has no video stream")
         stream = self._container.streams.video[0]
-        stream.thread_type = "SLICE" if self.reopens else "AUTO"  # frame threads add a delay each
+        # Each frame thread adds a frame of delay.
+        stream.thread_type = "SLICE" if self._has_least_delay else "AUTO"
         self._packets = self._container.demux(stream)
         self._began = None
 
@@ -102,13 +104,13 @@ class Decoded:
             except self._av.InvalidDataError as error:
                 damaged += 1
                 self.damaged += 1
-                if not self.reopens or damaged >= MOST_DAMAGED:
+                if not self._has_least_delay or damaged >= MOST_DAMAGED:
                     raise SourceError(f"{self._name} is damaged ({error.strerror})") from error
             except self._av.EOFError:  # the decoder's own, after the last frame
                 return None
             decode_s += clock() - time_in
         decoded = self._pending.popleft()
-        if self._paced:
+        if self._is_paced:
             time_in = self._wait_for(decoded, clock)
         return Captured(time_in, decode_s, lambda: self._convert(decoded))
 
@@ -135,7 +137,7 @@ class Decoded:
         return clock()
 
     def _convert(self, decoded: Any) -> Frame:
-        frame: Frame = decoded.to_ndarray(format=f"{self._color}24")
+        frame: Frame = self._reformatter.reformat(decoded, format=f"{self._color}24").to_ndarray()
         turns = round(decoded.rotation / 90) % 4
         return frame if turns == 0 else np.ascontiguousarray(np.rot90(frame, turns))
 
@@ -143,6 +145,11 @@ class Decoded:
         if isinstance(error, self._av.ExitError):
             return f"nothing came for {self._timeout_s:g} s"
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def is_address(name: str) -> bool:
+    """Whether `name` begins with a scheme, as rtsp://."""
+    return re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE) is not None
 
 
 def import_av() -> Any:

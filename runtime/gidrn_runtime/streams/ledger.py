@@ -83,7 +83,7 @@ class Ledger:
         """Keep the entries of the last `keep` frames closed. Raises ValueError below 0."""
         if keep < 0:
             raise ValueError(f"a ledger keeps 0 entries or more, not {keep}")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in between and ask too
         self._inside: dict[int, float] = {}
         self._entries: deque[Entry] = deque(maxlen=keep)
         self._recent: deque[float] = deque(maxlen=RECENT)
@@ -157,12 +157,13 @@ class Ledger:
             told = {stage: times.percentiles() for stage, times in self._stages.items()}
         return {stage: times for stage, times in told.items() if times is not None}
 
-    def recent_fps(self) -> float | None:
-        """Frames a second over the last `RECENT` frames out; None before the second."""
+    def recent_fps(self, now: float) -> float | None:
+        """Frames a second from the oldest of the last `RECENT` frames out until `now`; None before
+        the second."""
         with self._lock:
-            if len(self._recent) < 2 or self._recent[-1] <= self._recent[0]:
+            if len(self._recent) < 2 or now <= self._recent[0]:
                 return None
-            return (len(self._recent) - 1) / (self._recent[-1] - self._recent[0])
+            return (len(self._recent) - 1) / (now - self._recent[0])
 
     def _close(
         self, number: int, time_out: float, fate: str, made_by: str | None, cause: str | None

@@ -21,7 +21,7 @@ class Statistics:
     fps: float
     """Frames out a second, over all of `seconds`."""
     recent_fps: float | None
-    """Over the last frames out (`ledger.RECENT`); None before the second."""
+    """Over the last frames out (`ledger.RECENT`) until now; None before the second."""
     age_ms: Percentiles | None
     """Of the frames that went out; None before the first."""
     stage_ms: Mapping[str, Percentiles]
@@ -60,14 +60,15 @@ class Statistics:
         return line
 
 
-def of(schedule: Schedule, ledger: Ledger, seconds: float) -> Statistics:
-    """The figures now."""
+def of(schedule: Schedule, ledger: Ledger, began: float | None, now: float) -> Statistics:
+    """The figures at `now` of a stream that `began` then, or has not yet; seconds of its clock."""
+    seconds = 0.0 if began is None else now - began
     counts, ages = ledger.counts(), ledger.ages()
     return Statistics(
         seconds=seconds,
         counts=counts,
         fps=counts.frames_out / seconds if seconds > 0 else 0.0,
-        recent_fps=ledger.recent_fps(),
+        recent_fps=ledger.recent_fps(now),
         age_ms=None if ages is None else ages.in_ms(),
         stage_ms={stage: times.in_ms() for stage, times in ledger.stages().items()},
         losses=schedule.losses,

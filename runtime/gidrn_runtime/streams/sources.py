@@ -252,10 +252,10 @@ def find(source: Any, *, is_live: bool, color: str, timeout_s: float) -> Source:
 
 
 def _named(name: str, is_live: bool, color: str, timeout_s: float) -> Source:
-    from gidrn_runtime.streams.decoded import Decoded
+    from gidrn_runtime.streams.decoded import Decoded, is_address
 
-    if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-        return Decoded(name, color=color, reopens=is_live, timeout_s=timeout_s)
+    if is_address(name):
+        return Decoded(name, color=color, is_live=is_live, timeout_s=timeout_s)
     if name.startswith("/dev/"):
         return Camera(name)
     path = Path(name)
@@ -263,7 +263,7 @@ def _named(name: str, is_live: bool, color: str, timeout_s: float) -> Source:
         return Folder(path)
     if not path.exists():
         raise FileNotFoundError(f"there is no file, folder or device {name}")
-    return Decoded(name, color=color, paced=is_live, timeout_s=timeout_s)
+    return Decoded(name, color=color, is_live=is_live, timeout_s=timeout_s)
 
 
 class Turned:

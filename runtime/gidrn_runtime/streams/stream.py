@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from gidrn_runtime.errors import SourceError
 from gidrn_runtime.streams import report, schedule, sinks, sources
 from gidrn_runtime.streams.ladder import Climber, Ladder, Rung
@@ -94,7 +96,7 @@ class Stream:
         given.
         `ladder` (live): cheaper ways of enlarging, taken while the budget is missed.
         `reopen`: how a lost camera or address is opened again; True, as None with ``live``, is
-        `Reopen()`, False, as None with ``file``, is never.
+        `Reopen()`, False, as None with ``file``, is never. An address that ends counts as lost.
         `on_failure`: what an exception of `upscale` does: ``count`` counts the frame as failed and
         goes on, unless MOST_FAILURES fail in a row; ``raise`` ends the stream with it. None is
         ``count`` for live and ``raise`` for file.
@@ -120,6 +122,7 @@ class Stream:
             raise ValueError(f"on_failure is 'count', 'raise' or None, not {on_failure!r}")
         if timeout_s <= 0:
             raise ValueError(f"timeout_s is above 0, not {timeout_s}")
+        wants_reopening = reopen is not None and reopen is not False
         if reopen is None:
             reopen = is_live
         if isinstance(reopen, bool):
@@ -134,6 +137,8 @@ class Stream:
         self._schedule = Schedule(kind, self.ledger, reopen)
         color = getattr(upscale, "color", "bgr")
         self._source = sources.find(source, is_live=is_live, color=color, timeout_s=timeout_s)
+        if wants_reopening and not self._source.reopens:
+            raise ValueError("reopen has no meaning here: this source ends for good")
         self._reopen = reopen if self._source.reopens else None
         self._rungs = [Rung(name_of(upscale), upscale), *(ladder.rungs if ladder else ())]
         self._climber = Climber(ladder, kind.age_s) if ladder and kind.age_s else None
@@ -198,6 +203,9 @@ class Stream:
     def stop(self) -> None:
         """End the stream and wait until its threads have ended; any thread may call it, twice too.
 
+        A signal handler starts a thread that calls it, since the main thread cannot wait for
+        others in the middle of its own work.
+
         What is inside is dropped and counted. Waits for the frame that is being enlarged, and for a
         source that is silent (`timeout_s` at most on the network).
 
@@ -228,8 +236,7 @@ class Stream:
         """The figures so far; `str` of them is a line."""
         with self._changed:
             now = self._clock() if self._over is None else self._over
-            seconds = 0.0 if self._began is None else now - self._began
-            return report.of(self._schedule, self.ledger, seconds)
+            return report.of(self._schedule, self.ledger, self._began, now)
 
     def __enter__(self) -> Stream:
         return self
@@ -285,7 +292,7 @@ class Stream:
     def _capture(self) -> None:
         """The capture thread."""
         try:
-            while self._read_all():
+            while not self._stopping.is_set() and self._read_all():
                 pass
         except BaseException as error:  # handed over to the thread that waits
             self._error = self._error or error
@@ -296,7 +303,7 @@ class Stream:
 
     def _read_all(self) -> bool:
         """Open the source and read it to its end; whether to open it again."""
-        is_first = self.ledger.counts().frames_in == 0
+        error: SourceError | None = None
         try:
             self._source.open()
             while self._wait_for_room():
@@ -304,17 +311,16 @@ class Stream:
                 if captured is None:
                     break
                 self._admit(captured)
-            reason, error = "it ended", None
         except SourceError as caught:
-            reason, error = str(caught), caught
+            error = caught
         finally:
             self._source.close()
         if self._stopping.is_set() or (error is None and self._reopen is None):
             return False
-        if is_first and error and not (self._reopen and self._reopen.at_start):
-            if self.ledger.counts().frames_in == 0:
-                raise error
-        return self._wait_to_reopen(reason, error)
+        never_came = self.ledger.counts().frames_in == 0
+        if error is not None and never_came and not (self._reopen and self._reopen.at_start):
+            raise error
+        return self._wait_to_reopen(error or SourceError("the source ended"))
 
     def _wait_for_room(self) -> bool:
         """Wait until the source may be read; False when no frame is wanted any more."""
@@ -333,13 +339,13 @@ class Stream:
         if is_back:
             self._tell(SourceEvent("back", "frames come again", None))
 
-    def _wait_to_reopen(self, reason: str, error: SourceError | None) -> bool:
+    def _wait_to_reopen(self, error: SourceError) -> bool:
         """After a loss: wait out the back-off. False when the stream stops meanwhile."""
         with self._changed:
             wait_s = self._schedule.lost() if self._reopen else None
-        self._tell(SourceEvent("lost", reason, wait_s))
+        self._tell(SourceEvent("lost", str(error), wait_s))
         if wait_s is None:
-            raise error or SourceError(f"the source was lost: {reason}")
+            raise error
         return not self._stopping.wait(wait_s)
 
     def _tell(self, event: SourceEvent) -> None:
@@ -359,9 +365,11 @@ class Stream:
             try:
                 self._enlarge(job)
                 failures = 0
-            except Exception as error:
+            except BaseException as error:  # the thread that waits gets it, or the ledger alone
                 failures += 1
-                gives_up = self._raises or failures >= MOST_FAILURES
+                gives_up = (
+                    self._raises or failures >= MOST_FAILURES or not isinstance(error, Exception)
+                )
                 _log.warning("frame %d failed: %s", job.number, _in_words(error))
                 with self._changed:
                     self._schedule.fail(job, self._clock(), _in_words(error))
@@ -390,7 +398,10 @@ class Stream:
         copied = self._clock()
         high = rung.upscale(low)
         done = self._clock()
-        self._check_size(low, high, rung)
+        if not isinstance(high, np.ndarray):
+            raise ValueError(f"{rung.name} returned {type(high).__name__} and no frame")
+        if self._climber:
+            self._check_size(low, high, rung)
         self.ledger.time("copy", copied - began)
         self.ledger.time("infer", done - copied)
         with self._changed:
