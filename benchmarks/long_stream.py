@@ -24,7 +24,7 @@ import numpy as np
 import psutil
 
 from gidrn_runtime import Stream, Upscaler
-from gidrn_runtime.streams.ladder import Ladder, lower_rungs
+from gidrn_runtime.streams.ladder import Ladder, Rung, lower_rungs
 from gidrn_runtime.streams.report import Statistics
 from gidrn_runtime.streams.schedule import Reopen
 from gidrn_runtime.upscaler import Frame
@@ -179,11 +179,8 @@ def run(task: Task) -> dict[str, object]:
     """
     with Upscaler(task.model, threads=task.threads) as upscale:
         rungs = lower_rungs(upscale)
-        for enlarge in (
-            upscale,
-            *(rung.upscale for rung in rungs),
-        ):  # libraries start their threads
-            cv2.imencode(".jpg", enlarge(np.zeros((*task.size_hw, 3), np.uint8)))
+        for rung in (Rung("model", upscale), *rungs):  # libraries start their threads
+            cv2.imencode(".jpg", rung.upscale(np.zeros((*task.size_hw, 3), np.uint8)))
         start = Held.now()
         camera = PlayedCamera(task.size_hw, task.fps, 60 * task.restart_minutes)
         watch = Watch(period_s=1.0)

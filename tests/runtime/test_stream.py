@@ -213,7 +213,7 @@ def test_a_camera_goes_on_after_an_upscalers_error() -> None:
             raise ArithmeticError("threes")
         return double(frame)
 
-    with Stream(camera, enlarge) as one:
+    with Stream(camera, enlarge, age_ms=60_000) as one:
         camera.stream = one
         assert len(list(one)) == 20
     assert one.ledger.counts().failed == 10
@@ -381,7 +381,7 @@ def test_a_callback_may_push_frames() -> None:
 
 def test_stopping_closes_a_feed_that_is_silent() -> None:
     feed = FrameFeed()
-    with Stream(feed, double) as one:
+    with Stream(feed, double, age_ms=60_000) as one:
         feed.push(numbered(1)[0])
         for _ in one:
             break

@@ -36,7 +36,9 @@ def test_a_folder_becomes_a_folder(
     command = ["stream", "photos", "--policy", "file", "--out", "big", "--model", str(tiny)]
     assert main(command) == 0
     assert sorted(os.listdir("big")) == ["p0_x2.png", "p1_x2.png", "p2_x2.png"]
-    assert cv2.imread("big/p2_x2.png").shape == (10, 14, 3)
+    image = cv2.imread("big/p2_x2.png")
+    assert image is not None
+    assert image.shape == (10, 14, 3)
     out, err = capfd.readouterr()
     assert out == ""
     assert err.splitlines()[-1].startswith("in 3, out 3, dropped 0, failed 0; ")

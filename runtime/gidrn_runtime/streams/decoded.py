@@ -63,7 +63,7 @@ class Decoded:
         self._container: Any = None
         self._packets: Iterator[Any] = iter(())
         self._pending: deque[Any] = deque()
-        self._reformatter = self._av.video.reformatter.VideoReformatter()
+        self._reformatter: Any = None  # keeps its conversion, with threads of its own, while open
         self._halt = threading.Event()
         self._began: tuple[float, float] | None = None
         self.damaged = 0
@@ -82,6 +82,7 @@ class Decoded:
             ) from error
         if not self._container.streams.video:
             raise SourceError(f"{self._name} has no video stream")
+        self._reformatter = self._av.video.reformatter.VideoReformatter()
         stream = self._container.streams.video[0]
         # Each frame thread adds a frame of delay.
         stream.thread_type = "SLICE" if self._has_least_delay else "AUTO"
@@ -122,6 +123,7 @@ class Decoded:
         """Hang up."""
         self._pending.clear()
         self._packets = iter(())
+        self._reformatter = None
         if self._container is not None:
             self._container.close()
             self._container = None
@@ -137,7 +139,8 @@ class Decoded:
         return clock()
 
     def _convert(self, decoded: Any) -> Frame:
-        frame: Frame = self._reformatter.reformat(decoded, format=f"{self._color}24").to_ndarray()
+        reformatter = self._reformatter or self._av.video.reformatter.VideoReformatter()
+        frame: Frame = reformatter.reformat(decoded, format=f"{self._color}24").to_ndarray()
         turns = round(decoded.rotation / 90) % 4
         return frame if turns == 0 else np.ascontiguousarray(np.rot90(frame, turns))
 

@@ -127,14 +127,14 @@ class FrameFeed:
         self._closed.set()
 
     def __iter__(self) -> Iterator[Frame]:
+        is_over = False
         while True:
             try:
-                frame = self._frames.get(timeout=0.05)
+                yield self._frames.get(timeout=0.05)
             except queue.Empty:
-                if self._closed.is_set():
+                if is_over:
                     return
-                continue
-            yield frame
+                is_over = self._closed.is_set()  # one more look for what was pushed before
 
 
 class Folder:

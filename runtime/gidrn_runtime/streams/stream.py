@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import queue as queue_module
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -26,6 +28,8 @@ MOST_FAILURES = 10
 """Frames in a row that the upscaler may fail at before a stream that counts failures gives up."""
 GRACE_S = 30.0
 """How long `stop` waits for a source or an upscaler that does not return."""
+CAPTURE, INFERENCE, OUTPUT = "gidrn capture", "gidrn inference", "gidrn output"
+"""Names of a stream's threads."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +45,19 @@ class SourceEvent:
     """Seconds until it is opened again; None where it is not, or is back."""
 
 
+@dataclass
+class _Outcome:
+    """What became of a frame in the sink's hands."""
+
+    job: Job
+    cause: str | None
+    """Why the sink did not take it; None where it did."""
+
+
+_OVER = _Outcome(Job(-1, 0.0), None)
+"""Asks the output thread to end."""
+
+
 class Stream:
     """Enlarges the frames of a source one after the other.
 
@@ -50,8 +67,9 @@ class Stream:
         print(stream.statistics())
 
     Capture and inference each have a thread; output happens in the thread that iterates, or that
-    calls `run`. Between them stand short queues. What happens to every frame is in `ledger`: always
-    in = out + dropped + failed + inside, and nothing is inside at the end.
+    calls `run`, to which a third hands frames over. Between them stand short queues. What happens
+    to every frame is in `ledger`: always in = out + dropped + failed + inside, and nothing is
+    inside at the end.
 
     ``live`` is for cameras. The source is read as fast as it gives, so that no delay builds up in
     its buffers; one frame at most waits before inference and one before output, and a newer one
@@ -146,7 +164,10 @@ class Stream:
         self._raises = on_failure == "raise" or (on_failure is None and not is_live)
         self._on_source = on_source
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._asked: queue_module.SimpleQueue[_Outcome | None] = queue_module.SimpleQueue()
+        self._given: queue_module.SimpleQueue[Job | None] = queue_module.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._error: BaseException | None = None
         self._began: float | None = None
@@ -163,17 +184,15 @@ class Stream:
             Exception: what the source's iterable or `upscale` raised, as `on_failure` has it.
             RuntimeError: this Stream has run already.
         """
-        self._start()
         try:
+            self._start(counts_at_once=True)
             while (job := self._next()) is not None:
                 shown = _shown(job)
-                with self._changed:
-                    self._schedule.delivered(job)
                 began = self._clock()
                 yield shown
                 self.ledger.time("sink", self._clock() - began)
         finally:
-            self.stop()
+            self._finish()
         self._raise_error()
 
     def run(self, sink: Any) -> report.Statistics:
@@ -187,14 +206,16 @@ class Stream:
             Exception: what the sink raised, its frame counted as failed; and as for iteration.
         """
         target = sinks.find(sink)
+        outcome: _Outcome | None = None
+        goes_on = True
         try:
-            self._start()
-            while (job := self._next()) is not None:
-                if not self._put(target, job):
-                    break
+            self._start(counts_at_once=False)
+            while goes_on and (job := self._next(outcome)) is not None:
+                outcome = _Outcome(job, "sink: interrupted")
+                goes_on = self._put(target, outcome)
         finally:
             try:
-                self.stop()
+                self._finish(outcome)
             finally:
                 target.close()
         self._raise_error()
@@ -206,8 +227,9 @@ class Stream:
         A signal handler starts a thread that calls it, since the main thread cannot wait for
         others in the middle of its own work.
 
-        What is inside is dropped and counted. Waits for the frame that is being enlarged, and for a
-        source that is silent (`timeout_s` at most on the network).
+        What is inside is dropped and counted; a frame in a sink's hands counts when it returns.
+        Waits for the frame that is being enlarged, and for a source that is silent (`timeout_s` at
+        most on the network).
 
         Raises:
             TimeoutError: a source or an upscaler has not returned for GRACE_S. Its thread ends when
@@ -215,26 +237,32 @@ class Stream:
         """
         self._stopping.set()
         self._source.interrupt()
-        with self._changed:
+        self._asked.put(_OVER)
+        with self._lock:
             self._schedule.stop(self._clock())
             self._changed.notify_all()
         deadline = time.monotonic() + GRACE_S
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
-        stuck = [thread.name for thread in self._threads if thread.is_alive()]
-        stuck = [name for name in stuck if name != threading.current_thread().name]
-        with self._changed:
+        others = [one for one in self._threads if one is not threading.current_thread()]
+        workers = [one for one in others if one.name != OUTPUT]
+        for thread in workers:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        stuck = [thread.name for thread in workers if thread.is_alive()]
+        with self._lock:
             if stuck:
                 self._schedule.abandon(self._clock())
+                self._changed.notify_all()
             if self._over is None:
                 self._over = self._clock()
+        if len(others) == len(self._threads):  # nor does the output thread wait for this one
+            for thread in others:
+                if thread.name == OUTPUT:
+                    thread.join()
         if stuck:
             raise TimeoutError(f"the stream's {' and '.join(stuck)} did not return in {GRACE_S} s")
 
     def statistics(self) -> report.Statistics:
         """The figures so far; `str` of them is a line."""
-        with self._changed:
+        with self._lock:
             now = self._clock() if self._over is None else self._over
             return report.of(self._schedule, self.ledger, self._began, now)
 
@@ -249,41 +277,77 @@ class Stream:
     ) -> None:
         self.stop()
 
-    def _start(self) -> None:
-        with self._changed:
+    # Ctrl-C may break into the main thread between any two of its instructions. So the consumer's
+    # thread, which is mostly the main one, leaves the schedule to others: it asks and is given.
+
+    def _start(self, counts_at_once: bool) -> None:
+        """`counts_at_once`: a frame is out when it is given; otherwise when its outcome is told."""
+        with self._lock:
             if self._began is not None:
                 raise RuntimeError("a Stream runs once; make a new one")
             self._began = self._clock()
-            for name, work in (("capture", self._capture), ("inference", self._infer)):
-                thread = threading.Thread(target=work, name=f"gidrn {name}", daemon=True)
+            for name, work in (
+                (CAPTURE, self._capture),
+                (INFERENCE, self._infer),
+                (OUTPUT, lambda: self._output(counts_at_once)),
+            ):
+                thread = threading.Thread(target=work, name=name, daemon=True)
                 thread.start()
                 self._threads.append(thread)
 
-    def _next(self) -> Job | None:
-        """Wait for a frame that the sink may have; None at the end."""
-        with self._changed:
-            while True:
-                job = self._schedule.hand_over(self._clock())
-                if job is not None:
-                    self._changed.notify_all()  # the worker may have waited for room
-                    return job
-                if self._schedule.hands_over_no_more:
-                    return None
-                self._changed.wait(0.5)  # not for ever: Windows would not notice Ctrl-C
+    def _next(self, outcome: _Outcome | None = None) -> Job | None:
+        """Tell what became of the last frame and wait for one more; None at the end."""
+        self._asked.put(outcome)
+        while True:
+            with suppress(queue_module.Empty):
+                return self._given.get(timeout=0.5)  # with a limit: Windows would not notice Ctrl-C
 
-    def _put(self, target: sinks.Sink, job: Job) -> bool:
+    def _put(self, target: sinks.Sink, outcome: _Outcome) -> bool:
         """Whether the sink took the frame and wants more."""
         began = self._clock()
         try:
-            goes_on = target.put(_shown(job)) is not False
+            goes_on = target.put(_shown(outcome.job)) is not False
         except BaseException as error:
-            with self._changed:
-                self._schedule.fail(job, self._clock(), f"sink: {_in_words(error)}")
+            outcome.cause = f"sink: {_in_words(error)}"
             raise
+        outcome.cause = None
         self.ledger.time("sink", self._clock() - began)
-        with self._changed:
-            self._schedule.delivered(job)
         return goes_on
+
+    def _output(self, counts_at_once: bool) -> None:
+        """The output thread: gives a frame whenever it is asked for one."""
+        job: Job | None = None
+        while (outcome := self._asked.get()) is not _OVER:
+            with self._changed:
+                self._settle(outcome)
+                while (job := self._schedule.hand_over(self._clock())) is None:
+                    if self._schedule.hands_over_no_more:
+                        break
+                    self._changed.wait()
+                if job is not None and counts_at_once:
+                    self._schedule.delivered(job)
+                self._changed.notify_all()  # the worker may have waited for room
+            self._given.put(job)
+            if job is None:
+                return
+        self._given.put(None)
+
+    def _settle(self, outcome: _Outcome | None) -> None:
+        if outcome is None:
+            return
+        if outcome.cause is None:
+            self._schedule.delivered(outcome.job)
+        else:
+            self._schedule.fail(outcome.job, self._clock(), outcome.cause)
+
+    def _finish(self, outcome: _Outcome | None = None) -> None:
+        """Stop, and close the books: the consumer has left, so nothing is in its hands."""
+        try:
+            self.stop()
+        finally:
+            with self._lock:
+                self._settle(outcome)
+                self._schedule.abandon(self._clock())
 
     def _raise_error(self) -> None:
         if self._error is not None:
@@ -387,6 +451,7 @@ class Stream:
                     self._changed.notify_all()  # the source may have waited for room
                     return job
                 if self._schedule.infers_no_more:
+                    self._changed.notify_all()  # the last one may just have been dropped
                     return None
                 self._changed.wait()
 
