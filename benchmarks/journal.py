@@ -8,9 +8,10 @@ that is not whole, as the last of a run that was killed while it wrote, counts f
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from gidrn_runtime.json_lines import JsonLines
 
 Key = Mapping[str, str | int]
 Value = Mapping[str, float]
@@ -24,15 +25,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines = JsonLines(path)
         self._found: dict[str, Value] = {}
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            data = b""
-        self._is_torn = bool(data) and not data.endswith(b"\n")
-        for line in data.splitlines():
+        for entry in self._lines.objects:
             try:
-                entry = json.loads(line)
                 self._found[_text(entry["key"])] = dict(entry["value"])
             except (ValueError, KeyError, TypeError):
                 continue
@@ -46,12 +42,7 @@ class Journal:
 
     def add(self, key: Key, value: Value) -> None:
         """Write one line; it is on the disk when this returns. Raises OSError."""
-        line = json.dumps({"key": key, "value": value}) + "\n"
-        with open(self.path, "ab") as file:
-            file.write(("\n" * self._is_torn + line).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        self._is_torn = False
+        self._lines.add({"key": key, "value": value})
         self._found[_text(key)] = value
 
     def remove(self) -> None:

@@ -66,14 +66,24 @@ def read_image(path: Path) -> Image:
         raise ValueError(f"{path} is a folder; name the images in it")
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    return decode_image(path.read_bytes(), path)
+
+
+def decode_image(content: bytes, path: Path) -> Image:
+    """`read_image` for a file whose content is at hand; `path` is its name in messages.
+
+    Raises:
+        ValueError: it is empty, cut short or no image that OpenCV can decode.
+        ImportError: OpenCV is missing.
+    """
+    data = np.frombuffer(content, np.uint8)
     if data.size == 0:
         raise ValueError(f"{path} is empty (0 bytes); copy or download it again")
     cv2 = import_cv2()
     with _native_messages_dropped():
         try:
             image = None
-            if not _is_cut_jpeg(data.tobytes()):  # which OpenCV 4 completes with gray
+            if not _is_cut_jpeg(content):  # which OpenCV 4 completes with gray
                 image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # the only flag that keeps alpha
             if image is not None and (image.ndim == 2 or image.shape[2] != 4):
                 # Same pixels, but turned the way EXIF says, which UNCHANGED never does.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt", "openvino"]
+HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt", "openvino", "ray"]
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ HEAVY = ["torch", "cv2", "onnxruntime", "onnx", "gidrn", "av", "tensorrt", "open
         "import gidrn_runtime.frames, gidrn_runtime.models, gidrn_runtime.engines; print(1)",
         "import gidrn_runtime.__main__, gidrn_runtime.doctor, gidrn_runtime.image_files; print(1)",
         "import gidrn_runtime.engines.ort_cpu; print(1)",
+        "import gidrn_runtime.archive.ray_workers, gidrn_runtime.archive.run; print(1)",
         "from gidrn_runtime import Stream; Stream([], abs).run(print); print(1)",
         "import gidrn_runtime.video, gidrn_runtime.colour_conformance; print(1)",
         "from gidrn_runtime.__main__ import main; main(['--version'])",

@@ -8,6 +8,7 @@ from types import ModuleType
 from gidrn_runtime.commands import (
     colour_check,
     doctor,
+    folder,
     gstreamer,
     models,
     pipe,
@@ -18,6 +19,7 @@ from gidrn_runtime.commands import (
 
 COMMANDS: dict[str, ModuleType] = {
     "upscale": upscale,
+    "folder": folder,
     "video": video,
     "pipe": pipe,
     "stream": stream,
