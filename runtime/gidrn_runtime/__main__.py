@@ -28,7 +28,7 @@ def build_parser() -> OneLineParser:
     """The command line."""
     parser = OneLineParser(
         prog="python -m gidrn_runtime",
-        description="Enlarge images with G-IDRN super-resolution models; no PyTorch needed.",
+        description="Enlarge pictures and video with G-IDRN models; no PyTorch needed.",
     )
     parser.add_argument("--version", action="version", version=gidrn_runtime.__version__)
     commands.add_all(parser)
