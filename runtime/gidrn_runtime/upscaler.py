@@ -260,6 +260,12 @@ class Upscaler:
     def _enlarge(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """uint8 (N, H, W, 3) -> uint8 (N, s*H, s*W, 3), both in `color` order."""
         with self._in_use():
+            n, height, width, _ = frames.shape
+            if self._info.frames is None and self._info.takes(n, height, width):
+                with self._memory_told(n, height, width):
+                    direct = self._engine.run_frames(frames, self._color)
+                if direct is not None:
+                    return direct
             high = self._run(self._wire(frames, self._color))
             if self._info.frames is None:
                 return frames_from_tensor(high, self._color)
@@ -325,13 +331,8 @@ class Upscaler:
         is_frames = self._info.frames is not None
         n, height, width = tensor.shape[:3] if is_frames else (len(tensor), *tensor.shape[2:])
         wire = np.ascontiguousarray(tensor, dtype=self._info.dtype)
-        try:
+        with self._memory_told(n, height, width):
             high = self._engine.run(wire)
-        except FrameTooLargeError as error:
-            raise FrameTooLargeError(
-                f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
-                f"hand over a smaller frame or fewer at once ({error})"
-            ) from error
         sides = (self.scale * height, self.scale * width)
         expected = (n, *sides, 3) if is_frames else (n, 3, *sides)
         if high.shape != expected or high.dtype != wire.dtype:
@@ -343,6 +344,17 @@ class Upscaler:
                 f"{f': {fault}' if fault else ''}; {models.REMEDY}"
             )
         return high.astype(tensor.dtype, copy=False)
+
+    @contextmanager
+    def _memory_told(self, n: int, height: int, width: int) -> Iterator[None]:
+        """Says of a run that found no memory what it was of."""
+        try:
+            yield
+        except FrameTooLargeError as error:
+            raise FrameTooLargeError(
+                f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
+                f"hand over a smaller frame or fewer at once ({error})"
+            ) from error
 
     def _examine(self, check: bool | None) -> None:
         """Run the golden frame where it is to be compared, and a black one elsewhere."""

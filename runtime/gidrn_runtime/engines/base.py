@@ -67,6 +67,14 @@ class Engine(ABC):
             EngineUnavailable: it is not installed or does not start here, with the reason.
         """
 
+    @classmethod
+    def refusal(cls, model: Path) -> str:
+        """Why it does not take this file, though of a kind that it opens; empty where it does.
+
+        For ``auto``, which then goes on to the next. Nothing of the engine's library is needed.
+        """
+        return ""
+
     @abstractmethod
     def __init__(self, model: Path, threads: int | None = None) -> None:
         """Open `model`; `threads` limits the CPU threads of one run, None is the engine's default.
@@ -84,6 +92,14 @@ class Engine(ABC):
             FrameTooLargeError: the engine could not get the memory it needs.
             EngineError: the run failed otherwise.
         """
+
+    def run_frames(self, frames: Array, color: str) -> Array | None:
+        """Enlarge uint8 (N, H, W, 3) to (N, s*H, s*W, 3), both in `color` order.
+
+        None where the engine leaves the conversions to its caller. Values are rounded as
+        `Upscaler` rounds them. Raises what `run` raises.
+        """
+        return None
 
     def device_ms(self, tensor: Array) -> float | None:
         """Milliseconds of one run on the GPU, its input there already and its output left there.
