@@ -3,8 +3,8 @@
 The exporter's graph is followed node by node from the first convolution to the pixel shuffle, so
 that a file which computes anything else is told from one of ours. The dense shortcuts' scalars, for
 which a file has no names, are read off the sums they stand in. What leads from frames to the first
-convolution and from the pixel shuffle to frames is not followed: the file's metadata say what it is,
-and its golden frame proves it.
+convolution and from the pixel shuffle to frames is not followed: the file's metadata say what it
+is, and its golden frame proves it.
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def read(path: Path) -> GidrnGraph:
         return _Follower(file).follow()
     except OtherNetworkError as error:
         raise OtherNetworkError(f"{path}: {error}") from error
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise OtherNetworkError(f"{path}: a node of its graph is not as ours: {error}") from error
 
 
 def _check_labels(metadata: dict[str, str]) -> None:
@@ -110,10 +112,10 @@ class _Follower:
                 self.made_by[name] = node
             for name in node.inputs:
                 self.taken_by.setdefault(name, []).append(node)
-        ends = [name for name in file.constants if re.fullmatch(r"(network\.)?shallow\.weight", name)]
-        if len(ends) != 1:
+        prefixes = [p for p in ("", "network.") if f"{p}shallow.weight" in file.constants]
+        if len(prefixes) != 1:
             raise OtherNetworkError("it has no convolution 'shallow'")
-        self.prefix = ends[0].removesuffix("shallow.weight")
+        self.prefix = prefixes[0]
         self.weights: list[Weights] = []
 
     def follow(self) -> GidrnGraph:
@@ -123,9 +125,7 @@ class _Follower:
         self.require(shallow.inputs[0] == coarse.inputs[0], "coarse", "takes another input")
         channels = len(self.weights[0])
         if channels % GROUP_WIDTH:
-            raise OtherNetworkError(
-                f"its channels are a multiple of {GROUP_WIDTH}, not {channels}"
-            )
+            raise OtherNetworkError(f"its channels are a multiple of {GROUP_WIDTH}, not {channels}")
         shortcuts: list[dict[int, float]] = []
         slopes: set[float] = set()
         inputs = [shallow.outputs[0]]
@@ -139,7 +139,8 @@ class _Follower:
             shortcuts.append(terms)
             inputs.append(following)
         self.require(len(slopes) == 1, "activation", f"has the slopes {sorted(slopes)}")
-        knots, pools = 0, ()
+        knots = 0
+        pools: tuple[int, ...] = ()
         anrb = self.has("anrb.project")
         features = inputs[-1]
         if anrb:
@@ -202,7 +203,8 @@ class _Follower:
             name,
             "has another contrast",
         )
-        assert root is not None and mean is not None
+        assert root is not None
+        assert mean is not None
         clip = self.maker(root.inputs[0], "Clip")
         squares = self.maker(self.maker(clip.inputs[0], "ReduceMean").inputs[0], "Mul")
         centred = self.maker(squares.inputs[0], "Sub")
@@ -239,9 +241,7 @@ class _Follower:
         cells = [
             self.file.constants[node.inputs[1]].reshape(-1)
             for node in between
-            if node.operation in ("Gather", "GatherND")
-            and node.inputs[1] in self.file.constants
-            and self.made_by[node.inputs[0]].operation != "Shape"
+            if node.operation in ("Gather", "GatherND") and node.inputs[1] in self.file.constants
         ]
         self.require(len(cells) <= 1, "anrb", "pools in another way than ours")
         return added.outputs[0], knots, pool_sizes(cells[0].tolist()) if cells else ()
@@ -290,7 +290,8 @@ class _Follower:
         raise OtherNetworkError("a dense shortcut is another sum than ours")
 
     def between(self, name: str, start: str) -> Iterator[Node]:
-        """The nodes from which a value is made, back to `start`."""
+        """The nodes from which a value is made, back to `start`; what only asks for a shape, and
+        what is made of a shape, is left out."""
         done = {start}
         waiting = [name]
         while waiting:
@@ -298,6 +299,9 @@ class _Follower:
             if node is None or node.outputs[0] in done:
                 continue
             done.add(node.outputs[0])
+            maker = self.made_by.get(node.inputs[0]) if node.inputs else None
+            if "Shape" in (node.operation, maker.operation if maker else ""):
+                continue
             yield node
             waiting += node.inputs
 

@@ -95,8 +95,9 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("a number is longer than ten bytes")
 
 
-def _fields(data: memoryview) -> Iterator[Wire]:
+def _fields(data: Any) -> Iterator[Wire]:
     at = 0
+    data = _bytes(data)
     while at < len(data):
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
@@ -118,12 +119,20 @@ def _fields(data: memoryview) -> Iterator[Wire]:
         at += size
 
 
-def _signed(value: int) -> int:
+def _bytes(value: Any) -> memoryview:
+    if not isinstance(value, memoryview):
+        raise ValueError("a field that holds bytes is coded as a number")
+    return value
+
+
+def _signed(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a field that holds a number is coded as bytes")
     return value - (1 << 64) if value >> 63 else value
 
 
 def _text(value: Any) -> str:
-    return str(value, "utf-8")
+    return str(_bytes(value), "utf-8")
 
 
 def _numbers(kind: int, value: Any) -> Iterator[int]:
@@ -132,14 +141,15 @@ def _numbers(kind: int, value: Any) -> Iterator[int]:
         yield _signed(value)
         return
     at = 0
-    while at < len(value):
+    while at < len(_bytes(value)):
         one, at = _varint(value, at)
         yield _signed(one)
 
 
 def _floats(value: Any) -> list[float]:
     """Floats, packed or one."""
-    return np.frombuffer(value, "<f4").tolist()
+    numbers: list[float] = np.frombuffer(_bytes(value), "<f4").tolist()
+    return numbers
 
 
 def _model(data: memoryview) -> OnnxFile:
@@ -185,8 +195,8 @@ def _node(data: memoryview) -> Node:
         elif number == 5:
             name, attribute = _attribute(value)
             attributes[name] = attribute
-        elif number == 7 and len(value):
-            operation = f"{_text(value)}::{operation}"  # of another domain than ONNX's own
+        elif number == 7 and (domain := _text(value)):
+            operation = f"{domain}::{operation}"  # of another domain than ONNX's own
     return Node(operation, tuple(inputs), tuple(outputs), attributes)
 
 
@@ -203,7 +213,7 @@ def _attribute(data: memoryview) -> tuple[str, Any]:
         elif number == 3:
             found = _signed(value)
         elif number == 4:
-            found = bytes(value).decode("utf-8", "replace")
+            found = bytes(_bytes(value)).decode("utf-8", "replace")
         elif number == 5:
             found = _constant(value)[1]
         elif number == 7:
@@ -229,7 +239,7 @@ def _constant(data: memoryview) -> tuple[str, Constant]:
         if number == 1:
             tensor.dims += _numbers(kind, value)
         elif number == 2:
-            tensor.kind = value
+            tensor.kind = _signed(value)
         elif number == 4:
             tensor.floats += _floats(value)
         elif number in (5, 7):
@@ -237,7 +247,7 @@ def _constant(data: memoryview) -> tuple[str, Constant]:
         elif number == 8:
             tensor.name = _text(value)
         elif number == 9:
-            tensor.raw = value
+            tensor.raw = _bytes(value)
         elif number == 13 or (number == 14 and value):
             raise ModelError("its constants are in another file, which is not read here")
     if tensor.kind not in DTYPES:
@@ -274,7 +284,7 @@ def _tensor_type(data: memoryview) -> tuple[str, tuple[int | None, ...]]:
     shape: list[int | None] = []
     for number, _, value in _fields(data):
         if number == 1:
-            dtype = DTYPES.get(value, str(value))
+            dtype = DTYPES.get(_signed(value), str(value))
         elif number == 2:
             for _, _, dimension in _fields(value):
                 sides = [_signed(side) for key, _, side in _fields(dimension) if key == 1]

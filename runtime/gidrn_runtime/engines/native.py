@@ -178,11 +178,11 @@ class Network:
 class Native(Engine):
     """One G-IDRN file on the CPU.
 
-    Weights come from the ordinary ONNX file. Any number of threads may call `run`: each call has its
-    own working memory, one of which is kept for the next call of the same size, and all share
+    Weights come from the ordinary ONNX file. Any number of threads may call `run`: each call has
+    its own working memory, one of which is kept for the next call of the same size, and all share
     `threads` threads (the machine's cores by default). The output is the same to the bit for each
-    number of threads. A run takes up to eight times height x width x channels floats with the
-    shipped models.
+    number of threads. With the shipped models the working memory is eight times height x width x
+    channels floats.
     """
 
     name = "native"
