@@ -30,6 +30,9 @@ PRODUCT_SIDE = 768
 """Of the square matrices whose product gives the rate."""
 PRODUCT_RUNS = 15
 
+EVERY_PICTURE = 1e9
+"""Seconds a pair that leave no picture out: the ratios are of the same pictures."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -63,7 +66,7 @@ def compare(
     scale: int,
     size_hw: tuple[int, int],
     threads: int,
-    seconds: float,
+    runs: int,
     weights_root: Path | None,
 ) -> list[Record]:
     """One record a pair, all timed in turns on generated pictures of one size."""
@@ -73,14 +76,14 @@ def compare(
         model: exported_models.exported(model, scale, weights_root=weights_root)
         for model in {pair.model for pair in pairs}
     }
-    low = low_images.of_size(size_hw, 1, fps.TURNS_A_SIZE)
+    low = low_images.of_size(size_hw, 1, runs)
     with ExitStack() as stack:
         opened: dict[str, contenders.Runnable] = {}
         for pair in pairs:
             upscale = contenders.open_file(files[pair.model].path, pair.engine, threads)
             opened[pair.name] = contenders.OfRuntime(stack.enter_context(upscale))
         rate = product_rate(threads)
-        samples = turns.in_turns(opened, low, seconds=seconds)
+        samples = turns.in_turns(opened, low, seconds=EVERY_PICTURE)
     reference = samples[Pair(*REFERENCE).name]
     return [
         records.record(
@@ -127,10 +130,9 @@ def product_rate(threads: int) -> float:
 
 
 def ratio(samples: Samples, reference: Samples) -> float:
-    """Median, over the pictures that both took part in, of time over the reference's."""
-    theirs = dict(zip(reference.images, reference.end_to_end_ms, strict=True))
-    pairs = zip(samples.images, samples.end_to_end_ms, strict=True)
-    return statistics.median(ms / theirs[image] for image, ms in pairs if image in theirs)
+    """Median over the pictures of time over the reference's."""
+    pairs = zip(samples.end_to_end_ms, reference.end_to_end_ms, strict=True)
+    return statistics.median(ms / theirs for ms, theirs in pairs)
 
 
 def table(found: list[Record]) -> str:
@@ -159,7 +161,7 @@ def main(
     scale: int = 4,
     sizes: str = "80x120",
     threads: str = "1,2",
-    seconds: float = 10.0,
+    runs: int = 15,
     weights_root: Path | None = None,
     out: Path | None = None,
 ) -> int:
@@ -170,18 +172,20 @@ def main(
         scale: 2, 3 or 4.
         sizes: HEIGHTxWIDTH of the inputs, several.
         threads: CPU threads of an engine, several.
-        seconds: Timed runs a pair, size and number of threads.
+        runs: Pictures a size, each of them a turn of every pair.
         weights_root: Folder of weights; by default GIDRN_WEIGHTS; without it, what ships or random
             ones, whose speed is the same.
         out: The JSON file to write; benchmarks/results/local/cpu_engines_... by default.
     """
     wanted = parse_pairs(pairs)
+    if runs < 1:
+        raise ValueError(f"--runs is at least 1, not {runs}")
     path = out or records.RESULTS / "local" / f"cpu_engines_x{scale}_{records.cpu_slug()}.json"
     records.check_writable(path)
     found: list[Record] = []
     for size in command_line.words(sizes):
         for count in fps.numbers(threads, "--threads"):
-            found += compare(wanted, scale, parse_size(size), count, seconds, weights_root)
+            found += compare(wanted, scale, parse_size(size), count, runs, weights_root)
             records.write_records(path, found)
     print(table(found))
     print(f"\nwritten to {path}")
