@@ -29,7 +29,7 @@ models: $(INSTALLED)
 	        --out runtime/gidrn_runtime/models/gidrn_x$${scale}_tiles.onnx || exit 1; \
 	done
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py $(wildcard runtime/gidrn_runtime/native/*.[ch]*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip --constraint constraints.txt

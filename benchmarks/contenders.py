@@ -84,7 +84,7 @@ TORCH = {
 TOO_LARGE = (torch.OutOfMemoryError, FrameTooLargeError, MemoryError)
 """What is raised where memory is too little for an input."""
 
-ON_CPU = ("ort-cpu",)
+ON_CPU = ("native", "ort-cpu")
 """Engines of the runtime that need no GPU."""
 
 

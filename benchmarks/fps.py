@@ -41,6 +41,7 @@ from export.proof import NotProvedError
 from export.rewrites import RefusedError
 from export.to_onnx import parse_size
 from gidrn import benchmark_sets, command_line, zoo
+from gidrn_runtime import engines
 
 REFERENCE = "gidrn"
 """The network that the others are compared with."""
@@ -183,6 +184,9 @@ def enter(
                 )
             except (RefusedError, NotProvedError) as error:
                 left_out.append(f"{name} on {choice.name}, {choice.dtype}: {error}")
+                continue
+            if refusal := engines.engine_class(choice.name).refusal(file.path):
+                left_out.append(f"{name} on {choice.name}: {refusal}")
                 continue
             weights = file.weights
         parameters = sum(parameter.numel() for parameter in network.parameters())

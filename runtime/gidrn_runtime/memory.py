@@ -9,10 +9,14 @@ BYTES_PER_PIXEL: dict[tuple[str, int, str], int] = {
     ("gidrn", 2, "ort-cpu"): 9_400,
     ("gidrn", 3, "ort-cpu"): 9_700,
     ("gidrn", 4, "ort-cpu"): 9_700,
+    ("gidrn", 2, "native"): 2_400,
+    ("gidrn", 3, "native"): 2_500,
+    ("gidrn", 4, "native"): 2_600,
 }
 """Model, factor and engine -> peak bytes per input pixel of whole runs, tensors included.
 
-Of the third frame of a size: ONNX Runtime lays a pattern of its memory down after the first, and
+native: its eight floats of 72 channels, and both tensors, which it knows beforehand. ort-cpu: of
+the third frame of a size: ONNX Runtime lays a pattern of its memory down after the first, and
 takes nearly twice as much from then on. Measured at x2 and x4; x3 lies between and has x4's.
 """
 

@@ -59,11 +59,11 @@ class Tiling:
         memory_mib: int | None,
         rounds: int | None,
     ) -> None:
-        """`engine` has the model open; the tile file is opened on one like it. Raises what
+        """`engine` has the model open; the tile file is opened on its `tile_engine`. Raises what
         `Upscaler` raises."""
         self._check(wish, memory_mib, rounds)
         self._wish, self._info, self._path = wish, info, path
-        self._engine, self._threads, self._runs_told = engine.name, threads, engine.runs_tile_files
+        self._engine, self._tile_engine, self._threads = engine.name, engine.tile_engine, threads
         self._budget = None if memory_mib is None else memory_mib << 20
         self._rounds = tiles.ROUNDS if rounds is None else rounds
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class Tiling:
             )
         if self._info.metadata.get("context", "global").isdecimal():
             return "exact", ""
-        if self._beside is not None and self._runs_told:
+        if self._beside is not None and self._tile_engine is not None:
             return "told", ""
         if self._wish == "plain":
             return "plain", ""
@@ -154,7 +154,8 @@ class Tiling:
                 f"{self.why_none}; tiles='never' tries it whole"
             )
         is_told = self.form == "told"
-        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=is_told)
+        runs_them = (self._tile_engine if is_told else None) or self._engine
+        a_pixel = memory.bytes_per_pixel(self._info.metadata, runs_them, tile=is_told)
         assert a_pixel is not None  # it was measured together with the whole form's
         pixels = max(0.0, (room - memory.FIXED_BYTES) / a_pixel)
         side = int(pixels**0.5) - 2 * self.halo
@@ -266,7 +267,8 @@ class Tiling:
         with self._lock:
             if self._tile_file is None:
                 assert self._beside is not None
-                engine = engines.open_engine(self._engine, self._beside, self._threads)
+                assert self._tile_engine is not None
+                engine = engines.open_engine(self._tile_engine, self._beside, self._threads)
                 try:
                     found = TileFile(engine, self._beside)
                     self._check_fits(found)
@@ -298,6 +300,7 @@ class Tiling:
             "wish": self._wish if isinstance(self._wish, str) else list(self._wish),
             "form": self.form,
             "why_none": self.why_none or None,
+            "tile_engine": self._tile_engine if self.form == "told" else None,
             "tile_file": None if self._beside is None else str(self._beside),
             "memory_mib": None if self._budget is None else self._budget >> 20,
             "rounds": self._rounds if self.form == "told" else None,

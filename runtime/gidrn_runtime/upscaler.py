@@ -346,8 +346,14 @@ class Upscaler:
         self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None
     ) -> npt.NDArray[np.uint8]:
         """As `_enlarge`, without tiles."""
-        as_it_is = self._info.takes(*frames.shape[:3]) and self._info.dtype != "float16"
-        if out is not None and as_it_is:
+        n, height, width, _ = frames.shape
+        takes = self._info.takes(n, height, width)
+        if takes and self._info.frames is None:
+            with self._memory_told(n, height, width):
+                direct = self._engine.run_frames(frames, self._color, out)
+            if direct is not None:
+                return direct
+        if out is not None and takes and self._info.dtype != "float16":
             self._enlarge_into(frames, out)
             return out
         high = self._run(self._wire(frames, self._color))
@@ -488,16 +494,11 @@ class Upscaler:
         is_frames = self._info.frames is not None
         n, height, width = tensor.shape[:3] if is_frames else (len(tensor), *tensor.shape[2:])
         wire = np.ascontiguousarray(tensor, dtype=self._info.dtype)
-        try:
+        with self._memory_told(n, height, width):
             if out is not None:
                 self._engine.run_into(wire, out)
                 return out
             high = self._engine.run(wire)
-        except FrameTooLargeError as error:
-            raise FrameTooLargeError(
-                f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
-                f"hand over a smaller frame or fewer at once ({error})"
-            ) from error
         sides = (self.scale * height, self.scale * width)
         expected = (n, *sides, 3) if is_frames else (n, 3, *sides)
         if high.shape != expected or high.dtype != wire.dtype:
@@ -509,6 +510,17 @@ class Upscaler:
                 f"{f': {fault}' if fault else ''}; {models.REMEDY}"
             )
         return high.astype(tensor.dtype, copy=False)
+
+    @contextmanager
+    def _memory_told(self, n: int, height: int, width: int) -> Iterator[None]:
+        """Says of a run that found no memory what it was of."""
+        try:
+            yield
+        except FrameTooLargeError as error:
+            raise FrameTooLargeError(
+                f"not enough memory to enlarge {n} frame(s) of {height}x{width} by {self.scale}; "
+                f"hand over a smaller frame or fewer at once ({error})"
+            ) from error
 
     def _examine(self, check: bool | None) -> None:
         """Run the golden frame where it is to be compared, and a black one elsewhere."""

@@ -171,7 +171,7 @@ def test_every_kind_of_image_goes_through_tiles(pair: Pair, photo: np.ndarray, k
 def test_an_engine_without_tile_files_is_not_asked(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gidrn_runtime.engines.ort_cpu.OrtCpu.runs_tile_files", False)
+    monkeypatch.setattr("gidrn_runtime.engines.ort_cpu.OrtCpu.tile_engine", None)
     with pytest.raises(ValueError, match=r"ort-cpu runs no tile files, .* tiles='plain' accepts"):
         Upscaler(pair.plain, "ort-cpu", threads=1, tiles=(20, 20))
 

@@ -230,7 +230,10 @@ def test_refuses_what_is_no_tensor(upscale: Upscaler, tensor: Any) -> None:
         ({"threads": 1.5}, "not 1.5"),
         ({"threads": True}, "not True"),
         ({"engine": "ort-gpu"}, "did you mean 'ort-cpu'?"),
-        ({"engine": ""}, "engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, ort-cpu, openvino"),
+        (
+            {"engine": ""},
+            "engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, native, ort-cpu, openvino",
+        ),
     ],
 )
 def test_refuses_wrong_arguments(tiny: Path, arguments: dict[str, Any], words: str) -> None:

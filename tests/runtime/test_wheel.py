@@ -33,7 +33,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=REPOSITORY,
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=300,  # of which the C++ compiler takes seconds on a machine that is not busy
     )
     (path,) = folder.glob("gidrn-*.whl")
     return path
@@ -87,7 +87,14 @@ def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 
 def test_the_wheel_holds_the_runtime(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for file in ("__init__.py", "__main__.py", "py.typed", "engines/ort_cpu.py", PLUGIN):
+    for file in (
+        "__init__.py",
+        "__main__.py",
+        "py.typed",
+        "engines/ort_cpu.py",
+        "engines/native.py",
+        PLUGIN,
+    ):
         assert f"gidrn_runtime/{file}" in names
     shipped = {path.name for path in (REPOSITORY / "runtime/gidrn_runtime/models").glob("*.onnx")}
     packed = {Path(name).name for name in names if name.endswith(".onnx")}

@@ -15,11 +15,12 @@ ENGINES: dict[str, tuple[str, str]] = {
     "tensorrt": ("gidrn_runtime.engines.tensorrt", "TensorRT"),
     "tensorrt-rtx": ("gidrn_runtime.engines.tensorrt", "TensorRTRtx"),
     "ort-cuda": ("gidrn_runtime.engines.ort_cuda", "OrtCuda"),
+    "native": ("gidrn_runtime.engines.native", "Native"),
     "ort-cpu": ("gidrn_runtime.engines.ort_cpu", "OrtCpu"),
     "openvino": ("gidrn_runtime.engines.openvino", "OpenVino"),
 }
-"""Name -> (module, class), the fastest first: ``auto`` takes the first that is available and opens
-files of the kind at hand."""
+"""Name -> (module, class), the fastest first: ``auto`` takes the first that is available and takes
+the file at hand."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,16 @@ def available() -> list[EngineStatus]:
 
 
 def that_open(path: Path) -> list[str]:
-    """Names of the engines that open files of this kind: a plan by what built it, else ONNX.
+    """Names of the engines that take this file: a plan by what built it, else those for ONNX files
+    but for the ones that refuse what is in it.
 
     Raises:
         ModelError: it is a plan without the facts that tell what built it.
     """
     if plans.is_plan(path):
         return [str(plans.read_facts(path)["key"]["library"])]
-    return [name for name in ENGINES if ".onnx" in engine_class(name).opens]
+    classes = {name: engine_class(name) for name in ENGINES}
+    return [n for n, one in classes.items() if ".onnx" in one.opens and not one.refusal(path)]
 
 
 def open_engine(name: str, model: Path, threads: int | None = None) -> Engine:

@@ -71,6 +71,14 @@ class Engine(ABC):
             EngineUnavailable: it is not installed or does not start here, with the reason.
         """
 
+    @classmethod
+    def refusal(cls, model: Path) -> str:
+        """Why it does not take this file, though of a kind that it opens; empty where it does.
+
+        For ``auto``, which then goes on to the next. Nothing of the engine's library is needed.
+        """
+        return ""
+
     @abstractmethod
     def __init__(self, model: Path, threads: int | None = None) -> None:
         """Open `model`; `threads` limits the CPU threads of one run, None is the engine's default.
@@ -110,8 +118,9 @@ class Engine(ABC):
             )
         np.copyto(out, high)
 
-    runs_tile_files: ClassVar[bool] = False
-    """Whether `run_ends` works."""
+    tile_engine: ClassVar[str | None] = None
+    """The engine that runs the tile files of this one's models, on the same device and as exactly:
+    itself, where `run_ends` works, or another; None for none."""
 
     def run_ends(self, wanted: Sequence[str], ends: Mapping[str, Array]) -> list[Array]:
         """Run a tile file, which has more ends than others: inputs by name to outputs by name.
@@ -123,6 +132,15 @@ class Engine(ABC):
         raise EngineUnavailable(
             f"{self.name} runs no tile files yet; engine='ort-cpu' or 'ort-cuda' does"
         )
+
+    def run_frames(self, frames: Array, color: str, out: Array | None = None) -> Array | None:
+        """Enlarge uint8 (N, H, W, 3) to (N, s*H, s*W, 3), both in `color` order; into `out` if
+        given, C-contiguous and of that shape, which is then what is returned.
+
+        None where the engine leaves the conversions to its caller. Values are rounded as
+        `Upscaler` rounds them. Raises what `run` raises.
+        """
+        return None
 
     def device_ms(self, tensor: Array) -> float | None:
         """Milliseconds of one run on the GPU, its input there already and its output left there.

@@ -26,6 +26,7 @@ class OpenVino(Engine):
 
     name = "openvino"
     remedy = 'pip install "gidrn[openvino]"'
+    tile_engine = "ort-cpu"
     properties: ClassVar[dict[str, str]] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "EXECUTION_MODE_HINT": "ACCURACY",

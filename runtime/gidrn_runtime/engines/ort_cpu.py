@@ -27,7 +27,7 @@ class OrtCpu(Engine):
 
     name = "ort-cpu"
     remedy = 'pip install "gidrn[cpu]"'
-    runs_tile_files = True
+    tile_engine = "ort-cpu"
     provider: ClassVar[str] = "CPUExecutionProvider"
     device: ClassVar[str] = "cpu"
     """Where the provider computes, as ONNX Runtime calls it."""

@@ -47,6 +47,7 @@ class OrtCuda(OrtCpu):
     )
     provider = "CUDAExecutionProvider"
     device = "cuda"
+    tile_engine = "ort-cuda"
     provider_options: ClassVar[dict[str, str]] = {
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "0",

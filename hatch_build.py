@@ -1,0 +1,134 @@
+"""The build hook that compiles the native engine's kernels, and a command that does it in place.
+
+A plain shared library, loaded by ctypes: one wheel a platform serves every Python. Without a C++
+compiler the build goes on without it, and the engine says so. `python hatch_build.py` compiles it
+where the source tree is used as it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+SOURCES = Path("runtime/gidrn_runtime/native")
+INSTALLED = "gidrn_runtime/native"
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
+X86 = ("x86_64", "amd64")
+KERNELS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "portable": ("kPortable", ()),
+    "avx2": ("kAvx2", ("-mavx2", "-mfma")),
+    "avx512": ("kAvx512", ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma")),
+}
+"""Set of instructions -> its table in kernels.h, and what the compiler wants for it. All but the
+first are of x86-64 alone."""
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # compiling in place needs no build system
+    BuildHookInterface = object  # type: ignore[assignment, misc]
+
+
+class NoCompilerError(RuntimeError):
+    """There is no C++ compiler here, or none for this platform; the message says which."""
+
+
+def library_name() -> str:
+    """What the compiled kernels are called on this platform."""
+    return "libgidrn.dylib" if sys.platform == "darwin" else "libgidrn.so"
+
+
+def compiler() -> str:
+    """The C++ compiler: CXX, or the first of the usual names.
+
+    Raises:
+        NoCompilerError: there is none, or the platform is Windows, whose compiler has no vectors of
+            the kind that the kernels are written in.
+    """
+    if sys.platform == "win32":
+        raise NoCompilerError("the kernels are written for GCC and Clang, not for MSVC")
+    asked = os.environ.get("CXX")
+    for name in [asked] if asked else COMPILERS:
+        if name and (found := shutil.which(name)):
+            return found
+    raise NoCompilerError(f"none of {asked or ', '.join(COMPILERS)} is here")
+
+
+def compile_library(root: Path, to: Path, extra: Sequence[str] = ()) -> None:
+    """Compile the kernels of the tree at `root` into the shared library `to`.
+
+    `extra` goes to each call of the compiler.
+
+    Raises:
+        NoCompilerError: see `compiler`.
+        RuntimeError: the compiler refuses the source; the message is the compiler's.
+    """
+    cxx = compiler()
+    folder = root / SOURCES
+    with tempfile.TemporaryDirectory() as temporary:
+        objects = [Path(temporary) / "network.o"]
+        commands = [[cxx, *FLAGS, "-O2", *extra, "-c", str(folder / "network.cpp")]]
+        for name, (table, flags) in KERNELS.items():
+            if flags and platform.machine().lower() not in X86:
+                continue
+            defined = [f"-DGIDRN_KERNELS={table}", f'-DGIDRN_NAME="{name}"']
+            objects.append(Path(temporary) / f"{name}.o")
+            commands.append(
+                [cxx, *FLAGS, *flags, *defined, *extra, "-c", str(folder / "kernels.cpp")]
+            )
+        with ThreadPoolExecutor() as pool:
+            jobs = zip(commands, objects, strict=True)
+            list(pool.map(_call, [[*command, "-o", str(out)] for command, out in jobs]))
+        # With its own copy of the C++ library, which small systems lack.
+        alone = sys.platform.startswith("linux") and not extra and "clang" not in cxx
+        linked = ["-static-libstdc++", "-static-libgcc"] if alone else []
+        made = Path(temporary) / to.name
+        _call([cxx, "-shared", "-pthread", *extra, *linked, *map(str, objects), "-o", str(made)])
+        to.parent.mkdir(parents=True, exist_ok=True)
+        beside = to.with_name(f"{to.name}.{os.getpid()}.tmp")
+        shutil.copyfile(made, beside)
+        os.replace(beside, to)  # a process that has the old one loaded keeps it
+
+
+def _call(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+
+
+class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Compiles for wheels, and in place for editable installs."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before it packs; `version` is "editable" or "standard"."""
+        root = Path(self.root)
+        editable = version == "editable"
+        folder = root / SOURCES if editable else root / "build" / "native"
+        library = folder / library_name()
+        try:
+            compile_library(root, library)
+        except NoCompilerError as error:
+            self.app.display_warning(f"built without the engine `native`: {error}")
+            return
+        if editable:
+            return
+        build_data["force_include"][str(library)] = f"{INSTALLED}/{library.name}"
+        build_data["pure_python"] = False
+        tag = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{tag}"
+
+
+if __name__ == "__main__":
+    project = Path(__file__).resolve().parent
+    compile_library(project, project / SOURCES / library_name())

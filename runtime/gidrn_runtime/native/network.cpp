@@ -1,0 +1,838 @@
+// The forward pass: see gidrn/networks/gidrn.py for the network and kernels.h for the layout.
+//
+// A residual block (LSRB) is one pass over a strip of columns: as many rows of its 1x1 convolution
+// as the next four output rows want go into a ring that stays in the second-level cache, are added
+// to the fusion convolution's sum at once, and are read by the grouped convolution, whose epilogue
+// adds the block's input and applies LeakyReLU. The four distilled maps are so never stored. What a
+// value is does not depend on the number of threads: a strip's or a thread's border rows and columns
+// are computed twice, by the same operations.
+
+#include "network.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "kernels.h"
+#include "threads.h"
+
+namespace gidrn {
+namespace {
+
+constexpr int kSteps = 3;          // LSRBs in a G-IDB
+constexpr int kStrip = 128;        // most columns of a strip
+constexpr int kRing = kTile + 2;   // rows of a ring
+constexpr int kPadding = 2;        // zeros around the input image, for the 5x5 convolution
+constexpr size_t kAlignment = 64;
+constexpr size_t kHugePage = size_t{1} << 21;
+
+int round_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+int blocks_of(int channels) { return (channels + kLanes - 1) / kLanes; }
+
+struct Free {
+  void operator()(float* at) const { free(at); }
+};
+using Floats = std::unique_ptr<float[], Free>;
+
+// Throws std::bad_alloc. Large ones stand on large pages where the system has them.
+Floats allocate(size_t floats) {
+  size_t bytes = std::max<size_t>(floats, 1) * sizeof(float);
+  const size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
+  bytes = (bytes + alignment - 1) / alignment * alignment;
+  float* at = static_cast<float*>(aligned_alloc(alignment, bytes));
+  if (!at) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (alignment == kHugePage) madvise(at, bytes, MADV_HUGEPAGE);
+#endif
+  return Floats(at);
+}
+
+// A convolution as `Product` wants it.
+struct Dense {
+  Floats weights, bias;
+  int out_blocks = 0;
+
+  // `weight(o, k)` is that of output o and place k; the outputs are padded to whole blocks.
+  template <typename Weight, typename Bias>
+  void pack(int outputs, int places, const Weight& weight, const Bias& of_bias) {
+    out_blocks = blocks_of(outputs);
+    weights = allocate(static_cast<size_t>(out_blocks) * kLanes * places);
+    bias = allocate(static_cast<size_t>(out_blocks) * kLanes);
+    float* to = weights.get();
+    for (int first = 0; first < out_blocks; first += kPanel) {
+      const int width = std::min(kPanel, out_blocks - first) * kLanes;
+      for (int k = 0; k < places; ++k)
+        for (int o = first * kLanes; o < first * kLanes + width; ++o)
+          *to++ = o < outputs ? weight(o, k) : 0.f;
+    }
+    for (int o = 0; o < out_blocks * kLanes; ++o) bias[o] = o < outputs ? of_bias(o) : 0.f;
+  }
+};
+
+// A grouped 3x3 convolution, transformed: G w G^T of F(4, 3), computed in double.
+struct Winograd {
+  Floats weights, bias;
+
+  void pack(int channels, const float* weight, const float* of_bias) {
+    static const double g[6][3] = {{1. / 4, 0, 0},          {-1. / 6, -1. / 6, -1. / 6},
+                                   {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6},
+                                   {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+    weights = allocate(static_cast<size_t>(channels) * kLanes * kPoints);
+    bias = allocate(static_cast<size_t>(channels));
+    memcpy(bias.get(), of_bias, channels * sizeof(float));
+    for (int o = 0; o < channels; ++o)
+      for (int i = 0; i < kLanes; ++i) {
+        const float* taps = weight + (static_cast<ptrdiff_t>(o) * kLanes + i) * 9;
+        for (int r = 0; r < 6; ++r)
+          for (int c = 0; c < 6; ++c) {
+            double sum = 0;
+            for (int y = 0; y < 3; ++y)
+              for (int x = 0; x < 3; ++x) sum += g[r][y] * taps[y * 3 + x] * g[c][x];
+            const ptrdiff_t at = ((o / kLanes * kPoints + r * 6 + c) * kLanes + i) * kLanes;
+            weights[at + o % kLanes] = static_cast<float>(sum);
+          }
+      }
+  }
+};
+
+struct Step {
+  Dense pointwise;
+  Winograd grouped;
+};
+
+struct Block {
+  Step steps[kSteps];
+  Winograd grouped;
+  Dense fuse[kSteps + 1];  // its four slices; the first one's bias is the whole one's
+  std::vector<float> down, down_bias, up, up_bias;
+  std::vector<float> shortcut;  // of the inputs up to this block's own
+};
+
+// Where rows of tiles, or rows, and strips begin: the same for each number of threads but `rows`.
+struct Cut {
+  int parts, length, align;
+  int begin(int i) const {
+    const int units = (length + align - 1) / align;
+    return std::min(length, static_cast<int>(static_cast<int64_t>(units) * i / parts) * align);
+  }
+};
+
+Cut cut(int length, int align, int parts) {
+  const int units = (length + align - 1) / align;
+  return {std::max(1, std::min(parts, units)), length, align};
+}
+
+// The working memory of a run, for one size.
+struct Scratch {
+  int height, width, columns;
+  Cut strips;
+  int ring_columns;
+  ptrdiff_t block_stride, row_stride, map_size, ring_stride, image_stride;
+  Floats floats, zeros, ones, image, rings, rows, planes, statistics;
+  std::vector<float*> maps;
+  std::vector<double> sums;
+  size_t ring_size, row_size;
+
+  float* row(int map, int y) const { return maps[map] + y * row_stride; }
+  float* pixel(int map, int y, int x) const { return row(map, y) + (x + 1) * kLanes; }
+};
+
+struct Layout {
+  int height, width, channels, maps, threads, out_blocks;
+
+  int columns() const { return round_up(width, kTile) + 2; }
+  Cut strips() const { return cut(width, kTile, (width + kStrip - 1) / kStrip); }
+  int strip() const {
+    const Cut at = strips();
+    int most = 0;
+    for (int i = 0; i < at.parts; ++i) most = std::max(most, at.begin(i + 1) - at.begin(i));
+    return round_up(most, kTile);
+  }
+  size_t map_size() const {
+    return static_cast<size_t>(height) * blocks_of(channels) * columns() * kLanes;
+  }
+  size_t ring_size() const {
+    return static_cast<size_t>(kRing) * blocks_of(channels) * (strip() + 2) * kLanes +
+           kGroupedScratch;
+  }
+  size_t row_size() const { return static_cast<size_t>(std::max(1, out_blocks)) * width * kLanes; }
+  size_t zeros_size() const {
+    return static_cast<size_t>(blocks_of(channels)) * (columns() + kTile) * kLanes;
+  }
+  size_t image_size() const {
+    return static_cast<size_t>(height + 2 * kPadding) * (width + 2 * kPadding) * 3;
+  }
+  size_t planes_size() const { return static_cast<size_t>(height) * width * 3; }
+  size_t statistics_size() const {
+    return static_cast<size_t>(height) * strips().parts * channels * 2;
+  }
+  uint64_t bytes() const {
+    const size_t floats = maps * map_size() + zeros_size() + image_size() + planes_size() +
+                          threads * (ring_size() + row_size()) + statistics_size();
+    return static_cast<uint64_t>(floats) * sizeof(float);
+  }
+};
+
+std::unique_ptr<Scratch> make_scratch(const Layout& layout) {
+  auto scratch = std::make_unique<Scratch>();
+  Scratch& s = *scratch;
+  const int blocks = blocks_of(layout.channels);
+  s.height = layout.height;
+  s.width = layout.width;
+  s.columns = layout.columns();
+  s.strips = layout.strips();
+  s.ring_columns = layout.strip() + 2;
+  s.block_stride = static_cast<ptrdiff_t>(s.columns) * kLanes;
+  s.row_stride = s.block_stride * blocks;
+  s.map_size = static_cast<ptrdiff_t>(layout.map_size());
+  s.ring_stride = static_cast<ptrdiff_t>(s.ring_columns) * kLanes;
+  s.image_stride = static_cast<ptrdiff_t>(s.width + 2 * kPadding) * 3;
+  s.ring_size = layout.ring_size();
+  s.row_size = layout.row_size();
+  s.floats = allocate(layout.maps * layout.map_size());
+  s.zeros = allocate(layout.zeros_size());
+  s.image = allocate(layout.image_size());
+  s.planes = allocate(layout.planes_size());
+  s.rings = allocate(layout.threads * s.ring_size);
+  s.rows = allocate(layout.threads * s.row_size);
+  s.statistics = allocate(layout.statistics_size());
+  for (int i = 0; i < layout.maps; ++i) s.maps.push_back(s.floats.get() + i * s.map_size);
+  std::fill_n(s.zeros.get(), layout.zeros_size(), 0.f);
+  s.ones = allocate(layout.channels);
+  std::fill_n(s.ones.get(), layout.channels, 1.f);
+  std::fill_n(s.image.get(), layout.image_size(), 0.f);
+  // Nothing writes to the columns beside the image after this.
+  const ptrdiff_t beyond = (s.width + 1) * kLanes;
+  for (ptrdiff_t row = 0; row < static_cast<ptrdiff_t>(layout.maps) * s.height * blocks; ++row) {
+    float* at = s.floats.get() + row * s.block_stride;
+    std::fill_n(at, kLanes, 0.f);
+    std::fill(at + beyond, at + s.block_stride, 0.f);
+  }
+  return scratch;
+}
+
+// Reads the flat weights one after the other.
+class Reader {
+ public:
+  explicit Reader(const float* at) : at_(at) {}
+  const float* take(size_t count) {
+    const float* from = at_;
+    at_ += count;
+    return from;
+  }
+
+ private:
+  const float* at_;
+};
+
+size_t convolution(size_t out, size_t in, size_t side) { return out * in * side * side + out; }
+
+bool known(const GidrnConfig& c) {
+  if (c.channels < kLanes || c.channels % kLanes || c.channels > 4096) return false;
+  if (c.reduced < 1 || c.reduced > c.channels || c.blocks < 1 || c.blocks > 256) return false;
+  if (c.scale < 1 || c.scale > 8 || c.knots < 0 || c.knots == 1 || c.knots > (1 << 20))
+    return false;
+  if (c.pools < 0 || c.pools > GIDRN_MOST_POOLS) return false;
+  for (int i = 0; i < c.pools; ++i)
+    if (c.pool_sizes[i] < 1 || c.pool_sizes[i] > 1024) return false;
+  return true;
+}
+
+uint64_t weights_of(const GidrnConfig& c) {
+  const size_t C = c.channels, outputs = 3 * c.scale * c.scale;
+  const size_t grouped = convolution(C, kLanes, 3);
+  const size_t block = kSteps * (convolution(C, C, 1) + grouped) + grouped +
+                       convolution(C, 4 * C, 1) + convolution(c.reduced, C, 1) +
+                       convolution(C, c.reduced, 1);
+  const size_t anrb = c.anrb ? convolution(3, C, 1) + convolution(C, 1, 1) : 0;
+  return convolution(C, 3, 3) + convolution(outputs, 3, 5) + c.blocks * block + anrb +
+         convolution(outputs, C, 3) + static_cast<size_t>(c.blocks) * c.blocks;
+}
+
+// Of one axis: where each window of each pool size begins and ends, by PyTorch's adaptive rule.
+struct Windows {
+  std::vector<int> begin, end;
+  Windows(const GidrnConfig& c, int length) {
+    for (int level = 0; level < c.pools; ++level) {
+      const int64_t size = c.pool_sizes[level];
+      for (int64_t i = 0; i < size; ++i) {
+        begin.push_back(static_cast<int>(i * length / size));
+        end.push_back(static_cast<int>(((i + 1) * length + size - 1) / size));
+      }
+    }
+  }
+  int count() const { return static_cast<int>(begin.size()); }
+};
+
+}  // namespace
+}  // namespace gidrn
+
+using namespace gidrn;
+
+struct GidrnNetwork {
+  GidrnNetwork(const GidrnConfig& config, const float* weights, int threads,
+               const Kernels& kernels);
+  Layout layout(int height, int width) const;
+  void run(GidrnKind kind, const void* in, void* out, int images, int height, int width);
+
+ private:
+  std::unique_ptr<Scratch> borrow(int height, int width);
+  void give_back(std::unique_ptr<Scratch> scratch);
+  void read_image(Scratch& s, GidrnKind kind, const void* in);
+  void shallow(Scratch& s, int to);
+  void residual(Scratch& s, const Block& block, int step, int from, int to, int fused);
+  void last(Scratch& s, const Block& block, int from, int fused);
+  void gate(const Scratch& s, const Block& block, float* to) const;
+  void attend(Scratch& s, int map);
+  void pixels(Scratch& s, int map, GidrnKind kind, void* out);
+  void product(Form form, const float* in, ptrdiff_t stride, int segments,
+               const Dense& dense, bool add, float* out, ptrdiff_t out_stride, int count) const;
+  template <typename Task>
+  void in_rows(int height, const Task& task);
+  int maps() const;
+
+  const GidrnConfig config_;
+  const Kernels& kernels_;
+  const int blocks_;  // of channels
+  Pool pool_;
+  Dense shallow_, coarse_, project_, fine_;
+  std::vector<Block> body_;
+  std::vector<int> last_use_;  // of each input, the block whose output it is last added to
+  Floats expand_, expand_bias_;
+  std::mutex idle_mutex_;
+  std::unique_ptr<Scratch> idle_;
+};
+
+GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int threads,
+                           const Kernels& kernels)
+    : config_(config),
+      kernels_(kernels),
+      blocks_(config.channels / kLanes),
+      pool_(threads),
+      body_(config.blocks) {
+  const int C = config.channels, outputs = 3 * config.scale * config.scale;
+  Reader reader(weights);
+  {
+    const float* w = reader.take(C * 27);
+    const float* b = reader.take(C);
+    shallow_.pack(
+        C, 27, [&](int o, int k) { return w[(o * 3 + k % 3) * 9 + k / 3]; },
+        [&](int o) { return b[o]; });
+  }
+  const float* coarse_weights = reader.take(outputs * 75);
+  const float* coarse_bias = reader.take(outputs);
+  for (Block& block : body_) {
+    for (Step& step : block.steps) {
+      const float* w = reader.take(C * C);
+      const float* b = reader.take(C);
+      step.pointwise.pack(
+          C, C, [&](int o, int k) { return w[o * C + k]; }, [&](int o) { return b[o]; });
+      w = reader.take(C * kLanes * 9);
+      step.grouped.pack(C, w, reader.take(C));
+    }
+    const float* w = reader.take(C * kLanes * 9);
+    block.grouped.pack(C, w, reader.take(C));
+    w = reader.take(C * 4 * C);
+    const float* b = reader.take(C);
+    for (int slice = 0; slice <= kSteps; ++slice)
+      block.fuse[slice].pack(
+          C, C, [&](int o, int k) { return w[(o * 4 + slice) * C + k]; },
+          [&](int o) { return b[o]; });
+    const auto vector = [&](size_t count) {
+      const float* from = reader.take(count);
+      return std::vector<float>(from, from + count);
+    };
+    block.down = vector(config.reduced * C);
+    block.down_bias = vector(config.reduced);
+    block.up = vector(C * config.reduced);
+    block.up_bias = vector(C);
+  }
+  if (config.anrb) {
+    const float* w = reader.take(3 * C);
+    const float* b = reader.take(3);
+    project_.pack(
+        3, C, [&](int o, int k) { return w[o * C + k]; }, [&](int o) { return b[o]; });
+    expand_ = allocate(C);
+    expand_bias_ = allocate(C);
+    memcpy(expand_.get(), reader.take(C), C * sizeof(float));
+    memcpy(expand_bias_.get(), reader.take(C), C * sizeof(float));
+  }
+  const float* fine_weights = reader.take(outputs * C * 9);
+  const float* fine_bias = reader.take(outputs);
+  // A place is (row of taps, block, tap of the row, channel of the block); each row of taps is
+  // packed for itself, since each is a product of its own.
+  fine_.out_blocks = blocks_of(outputs);
+  fine_.weights = allocate(static_cast<size_t>(fine_.out_blocks) * kLanes * C * 9);
+  for (int y = 0; y < 3; ++y) {
+    Dense row;
+    row.pack(
+        outputs, C * 3,
+        [&](int o, int k) {
+          const int channel = k / (3 * kLanes) * kLanes + k % kLanes, x = k / kLanes % 3;
+          return fine_weights[((o * C + channel) * 3 + y) * 3 + x];
+        },
+        [](int) { return 0.f; });
+    const size_t size = static_cast<size_t>(fine_.out_blocks) * kLanes * C * 3;
+    memcpy(fine_.weights.get() + y * size, row.weights.get(), size * sizeof(float));
+  }
+  coarse_.pack(
+      outputs, 75, [&](int o, int k) { return coarse_weights[(o * 3 + k % 3) * 25 + k / 3]; },
+      [&](int o) { return coarse_bias[o] + fine_bias[o]; });
+  last_use_.assign(config.blocks + 1, -1);
+  for (int j = 0; j < config.blocks; ++j) {
+    const float* row = reader.take(config.blocks);
+    body_[j].shortcut.assign(row, row + j + 1);
+    last_use_[j] = std::max(last_use_[j], j);
+    for (int i = 0; i <= j; ++i)
+      if (row[i] != 0) last_use_[i] = j;
+  }
+  last_use_[config.blocks] = config.blocks;
+}
+
+// Two for the outputs of residual blocks, one for the fusion's sum, and the inputs kept.
+int GidrnNetwork::maps() const {
+  int most = 0;
+  for (int j = 0; j < config_.blocks; ++j) {
+    int kept = 0;
+    for (int i = 0; i <= j; ++i) kept += last_use_[i] >= j;
+    most = std::max(most, kept);
+  }
+  return most + 3;
+}
+
+Layout GidrnNetwork::layout(int height, int width) const {
+  return {height, width, config_.channels, maps(), pool_.size(), fine_.out_blocks};
+}
+
+std::unique_ptr<Scratch> GidrnNetwork::borrow(int height, int width) {
+  std::unique_ptr<Scratch> found;
+  {
+    const std::lock_guard<std::mutex> lock(idle_mutex_);
+    found = std::move(idle_);
+  }
+  if (found && found->height == height && found->width == width) return found;
+  found.reset();  // before the new one is made: both may not fit
+  return make_scratch(layout(height, width));
+}
+
+void GidrnNetwork::give_back(std::unique_ptr<Scratch> scratch) {
+  const std::lock_guard<std::mutex> lock(idle_mutex_);
+  if (!idle_) idle_ = std::move(scratch);
+}
+
+template <typename Task>
+void GidrnNetwork::in_rows(int height, const Task& task) {
+  // A few parts a thread, so that one that is held up holds up little.
+  const Cut rows = cut(height, 1, pool_.size() == 1 ? 1 : 4 * pool_.size());
+  pool_.run(rows.parts, [&](int i, int slot) {
+    for (int y = rows.begin(i); y < rows.begin(i + 1); ++y) task(y, slot);
+  });
+}
+
+void GidrnNetwork::product(Form form, const float* in, ptrdiff_t stride,
+                           int segments, const Dense& dense, bool add, float* out,
+                           ptrdiff_t out_stride, int count) const {
+  kernels_.product(form, {in, stride, segments, dense.weights.get(),
+                          add ? nullptr : dense.bias.get(), out, out_stride, dense.out_blocks,
+                          count});
+}
+
+void GidrnNetwork::read_image(Scratch& s, GidrnKind kind, const void* in) {
+  const ptrdiff_t plane = static_cast<ptrdiff_t>(s.height) * s.width;
+  in_rows(s.height, [&](int y, int) {
+    float* to = s.image.get() + (y + kPadding) * s.image_stride + kPadding * 3;
+    if (kind == GIDRN_FLOAT) {
+      const float* from = static_cast<const float*>(in) + static_cast<ptrdiff_t>(y) * s.width;
+      for (int x = 0; x < s.width; ++x)
+        for (int c = 0; c < 3; ++c) to[x * 3 + c] = from[c * plane + x];
+    } else {
+      const uint8_t* from =
+          static_cast<const uint8_t*>(in) + static_cast<ptrdiff_t>(y) * s.width * 3;
+      for (int x = 0; x < s.width; ++x)
+        for (int c = 0; c < 3; ++c)
+          to[x * 3 + c] = static_cast<float>(from[x * 3 + (kind == GIDRN_BGR ? 2 - c : c)]) / 255.f;
+    }
+  });
+}
+
+void GidrnNetwork::shallow(Scratch& s, int to) {
+  in_rows(s.height, [&](int y, int) {
+    const float* in = s.image.get() + (y + kPadding - 1) * s.image_stride + (kPadding - 1) * 3;
+    product(kImage3, in, s.image_stride, 3, shallow_, false, s.pixel(to, y, 0), s.block_stride,
+            s.width);
+  });
+}
+
+// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`), and `fused` takes
+// the step's part of the fusion convolution of p.
+void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, int to,
+                            int fused) {
+  const Step& of = block.steps[step];
+  const Cut rows = cut(s.height, kTile, pool_.size());
+  pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
+    const int y0 = rows.begin(task / s.strips.parts), y1 = rows.begin(task / s.strips.parts + 1);
+    const int x0 = s.strips.begin(task % s.strips.parts);
+    const int x1 = s.strips.begin(task % s.strips.parts + 1);
+    const int left = std::max(0, x0 - 1), right = std::min(s.width, x1 + 1);
+    float* ring = s.rings.get() + slot * s.ring_size;
+    float* scratch = ring + kRing * blocks_ * s.ring_stride;
+    const auto ring_row = [&](int y) { return ring + (y + kRing) % kRing * blocks_ * s.ring_stride; };
+    for (int r = 0; r < kRing; ++r)  // columns that no pixel of this strip fills
+      for (int b = 0; b < blocks_; ++b) {
+        float* at = ring + (r * blocks_ + b) * s.ring_stride;
+        std::fill(at, at + (left - (x0 - 1)) * kLanes, 0.f);
+        std::fill(at + (right - (x0 - 1)) * kLanes, at + s.ring_stride, 0.f);
+      }
+    int ready = std::max(0, y0 - 1);
+    for (int y = y0; y < y1; y += kTile) {
+      for (; ready <= std::min(y + kTile, s.height - 1); ++ready) {
+        float* p = ring_row(ready);
+        product(kPointwise, s.pixel(from, ready, left), s.block_stride, blocks_, of.pointwise,
+                false, p + (left - (x0 - 1)) * kLanes, s.ring_stride, right - left);
+        if (ready >= y0 && ready < y1)
+          product(kPointwise, p + kLanes, s.ring_stride, blocks_, block.fuse[step], step > 0,
+                  s.pixel(fused, ready, x0), s.block_stride, x1 - x0);
+      }
+      Grouped grouped = {};
+      for (int r = 0; r < kRing; ++r) {
+        const int at = y + r - 1;
+        grouped.rows[r] = at < 0 || at >= s.height ? s.zeros.get() : ring_row(at);
+      }
+      for (int r = 0; r < kTile && y + r < s.height; ++r) {
+        grouped.residual[r] = s.pixel(from, y + r, x0);
+        grouped.out[r] = s.pixel(to, y + r, x0);
+      }
+      grouped.in_stride = s.ring_stride;
+      grouped.blocks = blocks_;
+      grouped.pixels = x1 - x0;
+      grouped.weights = of.grouped.weights.get();
+      grouped.bias = of.grouped.bias.get();
+      grouped.residual_stride = grouped.out_stride = s.block_stride;
+      grouped.slope = config_.slope;
+      kernels_.grouped(grouped, scratch);
+    }
+  });
+}
+
+// The last grouped convolution, its part of the fusion, and each row's statistics of the sum.
+void GidrnNetwork::last(Scratch& s, const Block& block, int from, int fused) {
+  const Cut rows = cut(s.height, kTile, pool_.size());
+  pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
+    const int strip = task % s.strips.parts;
+    const int y0 = rows.begin(task / s.strips.parts), y1 = rows.begin(task / s.strips.parts + 1);
+    const int x0 = s.strips.begin(strip), x1 = s.strips.begin(strip + 1);
+    float* found = s.rings.get() + slot * s.ring_size;
+    float* scratch = found + kRing * blocks_ * s.ring_stride;
+    for (int y = y0; y < y1; y += kTile) {
+      Grouped grouped = {};
+      for (int r = 0; r < kRing; ++r) {
+        const int at = y + r - 1;
+        grouped.rows[r] =
+            at < 0 || at >= s.height ? s.zeros.get() : s.pixel(from, at, x0) - kLanes;
+      }
+      for (int r = 0; r < kTile && y + r < s.height; ++r)
+        grouped.out[r] = found + r * blocks_ * s.ring_stride;
+      grouped.in_stride = s.block_stride;
+      grouped.blocks = blocks_;
+      grouped.pixels = x1 - x0;
+      grouped.weights = block.grouped.weights.get();
+      grouped.bias = block.grouped.bias.get();
+      grouped.out_stride = s.ring_stride;
+      kernels_.grouped(grouped, scratch);
+      for (int r = 0; r < kTile && y + r < s.height; ++r) {
+        float* sum = s.pixel(fused, y + r, x0);
+        product(kPointwise, grouped.out[r], s.ring_stride, blocks_, block.fuse[kSteps], true,
+                sum, s.block_stride, x1 - x0);
+        float* statistics =
+            s.statistics.get() +
+            static_cast<ptrdiff_t>((y + r) * s.strips.parts + strip) * config_.channels * 2;
+        kernels_.statistics(sum, s.block_stride, blocks_, x1 - x0, statistics,
+                            statistics + config_.channels);
+      }
+    }
+  });
+}
+
+// Contrast-aware channel attention: what each channel is multiplied by. The parts' means and squares
+// are joined in double (Chan, Golub and LeVeque, 1979).
+void GidrnNetwork::gate(const Scratch& s, const Block& block, float* to) const {
+  const int C = config_.channels;
+  std::vector<float> contrast(C), hidden(config_.reduced);
+  for (int c = 0; c < C; ++c) {
+    double count = 0, mean = 0, squares = 0;
+    const float* part = s.statistics.get() + c;
+    for (int y = 0; y < s.height; ++y)
+      for (int strip = 0; strip < s.strips.parts; ++strip, part += 2 * C) {
+        const double more = s.strips.begin(strip + 1) - s.strips.begin(strip);
+        const double difference = part[0] - mean, all = count + more;
+        mean += difference * more / all;
+        squares += part[C] + difference * difference * count * more / all;
+        count = all;
+      }
+    contrast[c] = static_cast<float>(sqrt(std::max(squares / count, 1e-12)) + mean);
+  }
+  for (int r = 0; r < config_.reduced; ++r) {
+    float sum = block.down_bias[r];
+    for (int c = 0; c < C; ++c) sum += block.down[r * C + c] * contrast[c];
+    hidden[r] = std::max(0.f, sum);
+  }
+  for (int c = 0; c < C; ++c) {
+    float sum = block.up_bias[c];
+    for (int r = 0; r < config_.reduced; ++r) sum += block.up[c * config_.reduced + r] * hidden[r];
+    to[c] = static_cast<float>(1 / (1 + exp(-static_cast<double>(sum))));
+  }
+}
+
+// The asymmetric non-local block, added to `map`: exact, or as the curve that the export writes
+// (export/rewrites/attention.py): read off `knots` points by linear interpolation.
+void GidrnNetwork::attend(Scratch& s, int map) {
+  const ptrdiff_t size = static_cast<ptrdiff_t>(s.height) * s.width;
+  float* query = s.planes.get();
+  float* keys = query + size;
+  float* values = keys + size;
+  const Windows across(config_, s.width), down(config_, s.height);
+  s.sums.assign(static_cast<size_t>(s.height) * across.count() * 2, 0.);
+  in_rows(s.height, [&](int y, int slot) {
+    float* row = s.rows.get() + slot * s.row_size;
+    product(kPointwise, s.pixel(map, y, 0), s.block_stride, blocks_, project_, false, row,
+            static_cast<ptrdiff_t>(s.width) * kLanes, s.width);
+    float* const to[3] = {query + static_cast<ptrdiff_t>(y) * s.width,
+                          keys + static_cast<ptrdiff_t>(y) * s.width,
+                          values + static_cast<ptrdiff_t>(y) * s.width};
+    for (int x = 0; x < s.width; ++x)
+      for (int i = 0; i < 3; ++i) to[i][x] = row[x * kLanes + i];
+    double* sums = s.sums.data() + static_cast<ptrdiff_t>(y) * across.count() * 2;
+    for (int i = 0; i < across.count(); ++i)
+      for (int x = across.begin[i]; x < across.end[i]; ++x) {
+        sums[2 * i] += to[1][x];
+        sums[2 * i + 1] += to[2][x];
+      }
+  });
+  std::vector<float> key, value;
+  if (!config_.pools) {
+    key.assign(keys, keys + size);
+    value.assign(values, values + size);
+  }
+  for (int level = 0, first = 0; level < config_.pools; first += config_.pool_sizes[level++])
+    for (int i = first; i < first + config_.pool_sizes[level]; ++i)
+      for (int j = first; j < first + config_.pool_sizes[level]; ++j) {
+        double sums[2] = {};
+        for (int y = down.begin[i]; y < down.end[i]; ++y)
+          for (int k = 0; k < 2; ++k)
+            sums[k] += s.sums[(static_cast<size_t>(y) * across.count() + j) * 2 + k];
+        const double area = static_cast<double>(down.end[i] - down.begin[i]) *
+                            (across.end[j] - across.begin[j]);
+        key.push_back(static_cast<float>(sums[0] / area));
+        value.push_back(static_cast<float>(sums[1] / area));
+      }
+  const float least_key = *std::min_element(key.begin(), key.end());
+  const float most_key = *std::max_element(key.begin(), key.end());
+  const auto exact = [&](float q) {
+    const float most = std::max(q * least_key, q * most_key);
+    float weights = 0, sum = 0;
+    for (size_t j = 0; j < key.size(); ++j) {
+      const float weight = expf(q * key[j] - most);
+      weights += weight;
+      sum += weight * value[j];
+    }
+    return sum / weights;
+  };
+  const float slope = std::max((most_key - least_key) / 4.f, 1e-6f);
+  const auto warp = [&](float q) { return copysignf(logf(1 + fabsf(q) * slope), q); };
+  std::vector<float> table(config_.knots);
+  float low = 0, width = 0;
+  if (config_.knots) {
+    low = warp(*std::min_element(query, query + size));
+    width = warp(*std::max_element(query, query + size)) - low;
+    for (int i = 0; i < config_.knots; ++i) {
+      const double u = low + width * (static_cast<double>(i) / (config_.knots - 1));
+      table[i] = exact(static_cast<float>(copysign(expm1(fabs(u)) / slope, u)));
+    }
+  }
+  const float spread = static_cast<float>(config_.knots - 1) / std::max(width, 1e-20f);
+  in_rows(s.height, [&](int y, int) {
+    float* row = query + static_cast<ptrdiff_t>(y) * s.width;
+    for (int x = 0; x < s.width; ++x) {
+      if (!config_.knots) {
+        row[x] = exact(row[x]);
+        continue;
+      }
+      const float position = (warp(row[x]) - low) * spread;
+      // The comparison also catches what is no number, which would be no index.
+      const int last = config_.knots - 2;
+      const int at = position >= 0 ? static_cast<int>(std::min<float>(position, last)) : 0;
+      row[x] = table[at] + (position - static_cast<float>(at)) * (table[at + 1] - table[at]);
+    }
+    kernels_.expand(s.pixel(map, y, 0), s.block_stride, blocks_, s.width, expand_.get(),
+                    expand_bias_.get(), row);
+  });
+}
+
+// Fine and coarse branch and pixel shuffle.
+void GidrnNetwork::pixels(Scratch& s, int map, GidrnKind kind, void* out) {
+  const int scale = config_.scale;
+  const ptrdiff_t wide = static_cast<ptrdiff_t>(s.width) * scale;
+  const ptrdiff_t stride = static_cast<ptrdiff_t>(s.width) * kLanes;
+  in_rows(s.height, [&](int y, int slot) {
+    float* row = s.rows.get() + slot * s.row_size;
+    product(kImage5, s.image.get() + y * s.image_stride, s.image_stride, 5, coarse_, false, row,
+            stride, s.width);
+    for (int tap = 0; tap < 3; ++tap) {
+      const int at = y + tap - 1;
+      if (at < 0 || at >= s.height) continue;
+      const float* weights =
+          fine_.weights.get() +
+          static_cast<ptrdiff_t>(tap) * fine_.out_blocks * kLanes * config_.channels * 3;
+      kernels_.product(kThreeTaps, {s.pixel(map, at, -1), s.block_stride, blocks_, weights, nullptr,
+                                    row, stride, fine_.out_blocks, s.width});
+    }
+    for (int c = 0; c < 3; ++c)
+      for (int dy = 0; dy < scale; ++dy) {
+        const ptrdiff_t line = static_cast<ptrdiff_t>(y) * scale + dy;
+        for (int dx = 0; dx < scale; ++dx) {
+          const int channel = (c * scale + dy) * scale + dx;
+          const float* from = row + channel / kLanes * stride + channel % kLanes;
+          if (kind == GIDRN_FLOAT) {
+            float* to = static_cast<float*>(out) +
+                        (static_cast<ptrdiff_t>(c) * s.height * scale + line) * wide + dx;
+            for (int x = 0; x < s.width; ++x) to[static_cast<ptrdiff_t>(x) * scale] = from[x * kLanes];
+          } else {
+            uint8_t* to = static_cast<uint8_t*>(out) + (line * wide + dx) * 3 +
+                          (kind == GIDRN_BGR ? 2 - c : c);
+            for (int x = 0; x < s.width; ++x) {
+              const float value = from[x * kLanes];
+              // What is no number becomes 0; adding 1.5 * 2^23 rounds, halves to even.
+              const float clipped = value > 0 ? std::min(value, 1.f) : 0.f;
+              const float rounded = clipped * 255.f + 12582912.f;
+              uint32_t bits;
+              memcpy(&bits, &rounded, sizeof bits);
+              to[static_cast<ptrdiff_t>(x) * scale * 3] = static_cast<uint8_t>(bits);
+            }
+          }
+        }
+      }
+  });
+}
+
+void GidrnNetwork::run(GidrnKind kind, const void* in, void* out, int images, int height,
+                       int width) {
+  std::unique_ptr<Scratch> scratch = borrow(height, width);
+  Scratch& s = *scratch;
+  const size_t size = kind == GIDRN_FLOAT ? sizeof(float) : 1;
+  const size_t in_bytes = static_cast<size_t>(height) * width * 3 * size;
+  const size_t out_bytes = in_bytes * config_.scale * config_.scale;
+  Floats gates = allocate(config_.channels);
+  for (int image = 0; image < images; ++image) {
+    read_image(s, kind, static_cast<const char*>(in) + image * in_bytes);
+    std::vector<int> free_maps, inputs;
+    for (int i = static_cast<int>(s.maps.size()); i-- > 0;) free_maps.push_back(i);
+    const auto take = [&] {
+      const int map = free_maps.back();
+      free_maps.pop_back();
+      return map;
+    };
+    const int here = take(), there = take();
+    inputs.push_back(take());
+    shallow(s, inputs[0]);
+    for (int j = 0; j < config_.blocks; ++j) {
+      const Block& block = body_[j];
+      const int fused = take();
+      residual(s, block, 0, inputs[j], here, fused);
+      residual(s, block, 1, here, there, fused);
+      residual(s, block, 2, there, here, fused);
+      last(s, block, here, fused);
+      gate(s, block, gates.get());
+      in_rows(s.height, [&](int y, int) {
+        Blend blend = {};
+        blend.in = blend.out = s.pixel(fused, y, 0);
+        blend.gate = gates.get();
+        blend.stride = s.block_stride;
+        blend.blocks = blocks_;
+        blend.pixels = s.width;
+        for (int i = 0; i <= j; ++i) {
+          if (block.shortcut[i] == 0) continue;
+          if (blend.terms == kMostTerms) {  // the rest in another go
+            kernels_.blend(blend);
+            blend.terms = 0;
+            blend.gate = s.ones.get();
+          }
+          blend.term[blend.terms] = s.pixel(inputs[i], y, 0);
+          blend.scale[blend.terms++] = block.shortcut[i];
+        }
+        kernels_.blend(blend);
+      });
+      inputs.push_back(fused);
+      for (int i = 0; i <= j; ++i)
+        if (last_use_[i] == j) free_maps.push_back(inputs[i]);
+    }
+    if (config_.anrb) attend(s, inputs.back());
+    pixels(s, inputs.back(), kind, static_cast<char*>(out) + image * out_bytes);
+  }
+  give_back(std::move(scratch));
+}
+
+namespace {
+
+const Kernels* find_kernels(const char* name) {
+#if defined(__x86_64__)
+  if (!strcmp(name, kAvx512.name))
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                   __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+               ? &kAvx512
+               : nullptr;
+  if (!strcmp(name, kAvx2.name))
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kAvx2 : nullptr;
+#endif
+  return strcmp(name, kPortable.name) ? nullptr : &kPortable;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t gidrn_interface(void) { return GIDRN_INTERFACE; }
+
+int32_t gidrn_has(const char* instructions) { return find_kernels(instructions) != nullptr; }
+
+uint64_t gidrn_weights(const GidrnConfig* config) { return known(*config) ? weights_of(*config) : 0; }
+
+GidrnNetwork* gidrn_open(const GidrnConfig* config, const float* weights, int32_t threads,
+                         const char* instructions) {
+  const Kernels* kernels = find_kernels(instructions);
+  if (!kernels || !known(*config) || threads < 1) return nullptr;
+  try {
+    return new GidrnNetwork(*config, weights, threads, *kernels);
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+uint64_t gidrn_memory(const GidrnNetwork* network, int32_t height, int32_t width) {
+  return network->layout(height, width).bytes();
+}
+
+int32_t gidrn_run(GidrnNetwork* network, int32_t kind, const void* in, void* out, int32_t images,
+                  int32_t height, int32_t width) {
+  if (images < 1 || height < 1 || width < 1 || kind < GIDRN_FLOAT || kind > GIDRN_BGR)
+    return GIDRN_BAD_ARGUMENT;
+  try {
+    network->run(static_cast<GidrnKind>(kind), in, out, images, height, width);
+  } catch (const std::bad_alloc&) {
+    return GIDRN_NO_MEMORY;
+  }
+  return GIDRN_OK;
+}
+
+void gidrn_close(GidrnNetwork* network) { delete network; }
+
+}  // extern "C"
