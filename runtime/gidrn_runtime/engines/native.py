@@ -145,8 +145,10 @@ class Network:
     def run(self, images: Array, frames: str | None = None) -> Array:
         """float32 (N, 3, H, W), or uint8 (N, H, W, 3) in the order `frames`, enlarged.
 
-        Raises FrameTooLargeError without the memory.
+        Raises FrameTooLargeError without the memory, and EngineError once it is closed.
         """
+        if not self._handle:
+            raise EngineError("native is closed; open the model again")
         if frames is None:
             n, channels, height, width = images.shape
             shape = (n, channels, self.scale * height, self.scale * width)
