@@ -105,7 +105,7 @@ def describe_model(model: dict[str, Any]) -> str:
 
 
 def _read_model(name: str, path: Path, found: list[engines.EngineStatus]) -> dict[str, Any]:
-    """Metadata is read by whichever engine is there: the runtime parses no ONNX of its own."""
+    """Metadata is read by whichever engine is there that takes the file."""
     facts: dict[str, Any] = {
         "name": name,
         "path": str(path),

@@ -25,6 +25,7 @@ from export.rewrites.attention import CurveAttention, ExportedANRB
 from gidrn.networks.anrb import ANRB
 from gidrn.networks.gidrn import GIDRN, DenseShortcut, GIDRNConfig
 from gidrn_runtime import (
+    EngineError,
     EngineUnavailable,
     ModelError,
     Upscaler,
@@ -176,6 +177,8 @@ def test_it_computes_what_pytorch_computes(library: Any, name: str, chosen: str)
         assert levels(engine.run(x), by_torch(network, x)) < LEVELS, size_hw
     engine.close()
     engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        engine.run(images((4, 4)))
 
 
 @pytest.mark.parametrize("value", ["black", "white", "noise"])

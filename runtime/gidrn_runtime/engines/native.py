@@ -146,8 +146,10 @@ class Network:
         """float32 (N, 3, H, W), or uint8 (N, H, W, 3) in the order `frames`, enlarged; into `out`
         if given.
 
-        Raises FrameTooLargeError without the memory.
+        Raises FrameTooLargeError without the memory, and EngineError once it is closed.
         """
+        if not self._handle:
+            raise EngineError("native is closed; open the model again")
         if frames is None:
             n, channels, height, width = images.shape
             shape = (n, channels, self.scale * height, self.scale * width)

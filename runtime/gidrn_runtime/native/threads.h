@@ -66,7 +66,7 @@ class Pool {
     int slots{1};  // slot 0 is the caller's
   };
 
-  // Some ten microseconds: the pauses between two steps of a network are shorter than a wake-up.
+  // Some tens of microseconds: pauses between two steps of a network are shorter than a wake-up.
   static constexpr int kSpins = 4000;
 
   static void pause() {
