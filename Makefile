@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 bench: $(INSTALLED)
 	$(BIN)/python export/to_onnx.py
-	$(BIN)/python benchmarks/fps.py --dataset B100 --models gidrn,imdn,rfdn_l
+	$(BIN)/python benchmarks/fps.py --dataset B100 --models gidrn,imdn,rfdn_l --engines native,ort-cpu
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
