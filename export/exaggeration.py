@@ -4,7 +4,8 @@ In trained weights the attention moves a pixel by a small part of a level, so a 
 weights alone would let a wrong pooling pass. The export is therefore proved a second time on the
 same network with made-up ANRB weights, scaled so that the attention's output sways pixels by tens
 of levels, on none of the proof's images by far more. Tiles are proved with made-up contrast
-attentions (CCA), too, which answer to small differences of contrast.
+attentions (CCA), too, which answer to small differences of contrast. Trained features would grow
+without bounds behind those, so that all other weights are fresh ones there.
 """
 
 from __future__ import annotations
@@ -74,6 +75,17 @@ def exaggerate(network: nn.Module, images: Sequence[Tensor], *, seed: int = 0) -
             float((a - b).square().mean().sqrt()) for a, b in zip(after, before, strict=True)
         )
         block.expand.weight.mul_(SWAY_LEVELS / 255 / max(moved, 1e-9))
+    return network
+
+
+def fresh(network: nn.Module, *, seed: int = 0) -> nn.Module:
+    """A copy of `network` whose layers have PyTorch's initial weights."""
+    network = copy.deepcopy(network)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for part in network.modules():
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
     return network
 
 

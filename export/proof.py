@@ -187,7 +187,7 @@ def compare(
     found = Comparison([], [])
     for case in tqdm(on, desc=title, unit="", leave=False):
         output = network(case.image)
-        if (lost := _diverged(network, case, case.image, output)) is not None:
+        if (lost := diverged(network, case, case.image, output)) is not None:
             found.diverged.append(lost)
             continue
         wanted = output.numpy()
@@ -224,7 +224,7 @@ def compare_frames(
         low = np.rint(case.image.numpy() * 255).astype(np.uint8)  # RGB (N, 3, H, W)
         image = torch.from_numpy(low.astype(np.float32)) / 255
         high = network(image)
-        if (lost := _diverged(network, case, image, high)) is not None:
+        if (lost := diverged(network, case, image, high)) is not None:
             found.diverged.append(lost)
             continue
         wanted = np.clip(high.numpy(), 0, 1) * 255
@@ -244,7 +244,7 @@ def compare_frames(
     return found
 
 
-def _diverged(network: nn.Module, case: Case, image: Tensor, output: Tensor) -> Diverged | None:
+def diverged(network: nn.Module, case: Case, image: Tensor, output: Tensor) -> Diverged | None:
     """Whether `network` is lost on a case; None also where its output is a picture's.
 
     FP64 decides, and is asked only about output outside [-1, 2]: a picture has [0, 1]. A network

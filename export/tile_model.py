@@ -7,6 +7,7 @@ together with it, and the proof goes through that, against PyTorch on the whole 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from export import proof
 from export.proof import NotProvedError
 from export.rewrites.tiles import TileNetwork
 from gidrn.evaluation import to_tensor
@@ -97,6 +99,8 @@ class TileDeviation:
     """Largest difference of a value, in levels, every statistic being exact."""
     settled_levels: float
     """The same with the rounds that the runtime takes by default."""
+    diverged: bool = False
+    """Whether the network itself is lost on it, so that it proves nothing: `proof.Diverged`."""
 
 
 def cases(photos: Sequence[NDArray[np.uint8]], reach: int) -> list[Case]:
@@ -133,25 +137,42 @@ def compare(
     tile_file = tiles.TileFile(engines.open_engine("ort-cpu", path), path)
     try:
         for case in tqdm(on, desc=title, unit="", leave=False):
-            wanted = network(case.image).numpy()
-            image = case.image.numpy()
+            output = network(case.image)
+            wanted, image = output.numpy(), case.image.numpy()
             size_hw = image.shape[2], image.shape[3]
             every = tiles.grid(size_hw, case.side_hw, tile_file.reach)
+            one = proof.Case(case.name, case.image)
+            if proof.diverged(network, one, case.image, output) is not None:
+                lost = (case.name, size_hw, case.side_hw, len(every), math.nan, math.nan, True)
+                found.append(TileDeviation(*lost))
+                continue
             levels = []
             for rounds in (len(tile_file.statistics), tiles.ROUNDS):
                 came = tiles.enlarge_tensor(tile_file, image, case.side_hw, rounds)
                 if not np.isfinite(came).all():
                     raise NotProvedError(f"{title}: on {case.name} the output is not finite")
                 levels.append(float(np.abs(came - wanted).max()) * 255)
-            found.append(TileDeviation(case.name, size_hw, case.side_hw, len(every), *levels))
+            exact, settled = levels
+            found.append(
+                TileDeviation(case.name, size_hw, case.side_hw, len(every), exact, settled)
+            )
     finally:
         tile_file.close()
     return found
 
 
 def require(found: Sequence[TileDeviation], *, title: str) -> None:
-    """Raises NotProvedError, naming the worst case, where exact tiles pass `LIMIT_LEVELS`."""
-    worst = max(found, key=lambda one: one.levels)
+    """Raises NotProvedError, naming the worst case, where exact tiles pass `LIMIT_LEVELS`.
+
+    And where the network itself is lost on half of the cases or more.
+    """
+    proving = [one for one in found if not one.diverged]
+    if 2 * len(proving) <= len(found):
+        raise NotProvedError(
+            f"{title}: the network itself diverges on {len(found) - len(proving)} of {len(found)} "
+            "frames, so that nothing can be proved there; no file was written"
+        )
+    worst = max(proving, key=lambda one: one.levels)
     if not worst.levels <= LIMIT_LEVELS:
         raise NotProvedError(
             f"{title}: in {worst.tiles} tiles {worst.case} of {worst.size_hw[0]}x"
@@ -169,8 +190,13 @@ def in_words(real: Sequence[TileDeviation], loud: Sequence[TileDeviation]) -> st
     for one, other in zip(real, loud, strict=True):
         size, side = ("x".join(map(str, pair)) for pair in (one.size_hw, one.side_hw))
         lines.append(
-            f"  {one.case:22} {size:>8} in {one.tiles:>2} tiles of {side:>7} {one.levels:8.5f} "
-            f"{one.settled_levels:8.5f}   exaggerated attention {other.levels:8.5f} "
-            f"{other.settled_levels:8.5f}"
+            f"  {one.case:22} {size:>8} in {one.tiles:>2} tiles of {side:>7} {_levels(one)}   "
+            f"exaggerated attention {_levels(other)}"
         )
     return "\n".join(lines)
+
+
+def _levels(one: TileDeviation) -> str:
+    if one.diverged:
+        return "the network diverges"
+    return f"{one.levels:8.5f} {one.settled_levels:8.5f}"

@@ -30,7 +30,7 @@ from export import (
     proof,
     tile_model,
 )
-from export.exaggeration import exaggerate, exaggerate_contrast, has_attention
+from export.exaggeration import exaggerate, exaggerate_contrast, fresh, has_attention
 from export.group_forms import Choice
 from export.proof import Deviation, Dtype
 from export.rewrites import (
@@ -339,7 +339,8 @@ def export_tiles(
 ) -> ExportedTiles:
     """Write the file that the runtime cuts large frames into tiles with, once it is proved.
 
-    It is proved twice, the first time with exaggerated attentions, of both kinds. Raises
+    It is proved twice, the first time with exaggerated attentions, of both kinds, between fresh
+    weights. Raises
     RefusedError where the network looks at the whole image in a way that a tile cannot be told of,
     and proof.NotProvedError where a frame in tiles differs from PyTorch on the whole one by more
     than `tile_model.LIMIT_LEVELS`; `path` is then left as it was.
@@ -364,7 +365,7 @@ def export_tiles(
     reach = told(network)[0].reach  # refused before the costly part
     with replacing(path) as temporary:
         cases = tile_model.cases(photos, reach)
-        loud = exaggerate_contrast(network, images)
+        loud = exaggerate_contrast(fresh(network), images)
         if has_attention(loud):
             loud = exaggerate(loud, [image[None] for image in images])
         write(loud, temporary)
@@ -374,9 +375,9 @@ def export_tiles(
         found = tile_model.compare(network, temporary, cases, title="proof")
         tile_model.require(found, title="proof")
         model = onnx.load(temporary)
-        worst = max(one.levels for one in found)
-        model.metadata_props.add(key="proof_levels", value=f"{worst:.2g}")
-        model.metadata_props.add(key="proof_inputs", value=str(len(found)))
+        proving = [one.levels for one in found if not one.diverged]
+        model.metadata_props.add(key="proof_levels", value=f"{max(proving):.2g}")
+        model.metadata_props.add(key="proof_inputs", value=str(len(proving)))
         temporary.write_bytes(model.SerializeToString())
     return ExportedTiles(path, reach, found, exaggerated)
 

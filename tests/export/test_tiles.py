@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from export.rewrites.tiles import Run, TileNetwork, ToldANRB
 from export.to_onnx import Labels
 from gidrn import zoo
 from gidrn.evaluation import to_tensor
-from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.networks.gidrn import GIDRN, GIDRNConfig
 from gidrn_runtime import ModelError, Upscaler, tiles
 from gidrn_runtime.frames import upscale_image
 from tests.small_networks import SMALL
@@ -104,6 +105,21 @@ def test_pooling_of_tiles_alone_is_refused(pair: Pair, monkeypatch: pytest.Monke
     found = tile_model.compare(pair.network, pair.tiles, on, title="test")
     with pytest.raises(proof.NotProvedError):
         tile_model.require(found, title="test")
+
+
+def test_frames_on_which_the_network_is_lost_prove_nothing(pair: Pair) -> None:
+    lost = copy.deepcopy(pair.network)
+    assert isinstance(lost, GIDRN)
+    with torch.no_grad():
+        lost.fine.conv.weight.mul_(1e7)  # FP32 then errs by more than a level
+    on = tile_model.cases(proof.read_photos(), reach=18)[:3]
+    found = tile_model.compare(lost, pair.tiles, on, title="test")
+    assert [one.diverged for one in found] == [True] * 3
+    with pytest.raises(proof.NotProvedError, match="itself diverges on 3 of 3 frames"):
+        tile_model.require(found, title="test")
+    assert "the network diverges" in tile_model.in_words(found, found)
+    kept = tile_model.compare(pair.network, pair.tiles, on, title="test")
+    tile_model.require([*kept, found[0]], title="test")
 
 
 def test_each_round_makes_one_more_statistic_exact(
