@@ -362,7 +362,7 @@ def test_other_networks_are_refused_and_auto_goes_on(
     with pytest.raises(ModelError, match=f"native does not take .*{words}.*engine='ort-cpu'"):
         native.Native(path)
     assert "native" not in engines.that_open(path)
-    assert engines.that_open(path)[-1] == "ort-cpu"
+    assert "ort-cpu" in engines.that_open(path)
 
 
 def test_auto_goes_on_where_it_is_not_built(
@@ -413,7 +413,7 @@ def test_too_little_memory_is_told(library: Any, run_python: Any) -> None:
     done = run_python(
         "import resource, numpy as np\n"
         "from gidrn_runtime import FrameTooLargeError, Upscaler\n"
-        "with Upscaler('gidrn_x4', engine='native', threads=1) as upscale:\n"
+        "with Upscaler('gidrn_x4', engine='native', threads=1, tiles='never') as upscale:\n"
         "    frame = np.zeros((500, 700, 3), np.uint8)\n"
         "    used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, -1))\n"
