@@ -48,7 +48,9 @@ def assert_same(a: nn.Module, b: nn.Module, *, bf16: bool = False) -> None:
     assert gradients_a.keys() == gradients_b.keys() == dict(a.named_parameters()).keys()
     for name, of_a in gradients_a.items():
         assert of_a.shape == gradients_b[name].shape
-        whole = of_a.norm().clamp_min(1e-6)  # ANRB's value bias has next to no gradient
+        # ANRB's value bias has next to no gradient, its key bias none but rounding's, which is
+        # 1e-10 on some CPUs: the softmax does not see what all keys share.
+        whole = of_a.norm().clamp_min(1e-4 if name == "anrb.key.bias" else 1e-6)
         assert (of_a - gradients_b[name]).norm() <= 2 * limit * whole, name
 
 
