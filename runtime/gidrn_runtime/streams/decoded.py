@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gidrn_runtime import optional
 from gidrn_runtime.errors import SourceError
 from gidrn_runtime.streams.sources import Captured, Clock
 from gidrn_runtime.upscaler import Frame
@@ -161,12 +162,4 @@ def import_av() -> Any:
     Raises:
         ImportError: it is missing or does not start here, with the remedy.
     """
-    try:
-        import av
-    except Exception as error:  # a broken installation raises more than ImportError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ImportError(
-            f"video files and network streams need PyAV, which cannot be imported here ({reason}); "
-            f"{REMEDY}"
-        ) from error
-    return av
+    return optional.load("av", "video files and network streams need PyAV", REMEDY)
