@@ -1,7 +1,8 @@
 """What `test_gstreamer.py` runs in the system's Python: pipelines fed and watched buffer by buffer.
 
 `python3 gstreamer_session.py PART MODEL` prints as JSON what came out of one of PARTS, with a model
-that repeats each pixel 2x2. NumPy is imported before GStreamer, which ONNX Runtime is to survive.
+that repeats each pixel 2x2; the part `failure` takes a whole pipeline instead of a model. NumPy is
+imported before GStreamer, which ONNX Runtime is to survive.
 """
 
 from __future__ import annotations
@@ -187,7 +188,26 @@ def flush_and_restart(model: str) -> list[bool]:
     return [*right, session.end()]
 
 
-PARTS = (padded_rows, caps_that_change, latency, late_frames, flush_and_restart)
+def failure(pipeline: str) -> list[list[str]]:
+    """The warnings and errors of a pipeline up to its first error, each with who tells it.
+
+    gst-launch-1.0 may not do for this: GStreamer 1.22's looks for an error before its main loop
+    runs, and so loses warnings that came before, or waits for ever for the error that it has read.
+    """
+    playing = Gst.parse_launch(pipeline)
+    playing.set_state(Gst.State.PLAYING)
+    told = []
+    kinds = Gst.MessageType.WARNING | Gst.MessageType.ERROR
+    while (message := playing.get_bus().timed_pop_filtered(PATIENCE, kinds)) is not None:
+        if message.type == Gst.MessageType.ERROR:
+            told.append([message.src.get_name(), message.parse_error()[0].message])
+            break
+        told.append([message.src.get_name(), message.parse_warning()[0].message])
+    playing.set_state(Gst.State.NULL)
+    return told
+
+
+PARTS = (padded_rows, caps_that_change, latency, late_frames, flush_and_restart, failure)
 
 
 def main(name: str, model: str) -> None:
