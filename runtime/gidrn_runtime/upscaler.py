@@ -27,6 +27,7 @@ from gidrn_runtime.errors import (
 )
 from gidrn_runtime.golden import compare, name_size
 from gidrn_runtime.scratch import Scratch
+from gidrn_runtime.tiles import Tile, grid
 from gidrn_runtime.tiling import Tiles, Tiling, Way
 
 Frame = npt.NDArray[np.uint8]
@@ -255,6 +256,12 @@ class Upscaler:
     def tiling(self) -> Way | None:
         """How the latest frame was enlarged, whole or in which tiles; None before the first."""
         return self._tiling.last
+
+    def tiles_for(self, height: int, width: int) -> list[Tile] | None:
+        """The tiles that a frame of this size would be cut into now; None where it would be run
+        whole. Raises FrameTooLargeError where neither can be."""
+        side_hw = self._tiling.side_hw(height, width)
+        return None if side_hw is None else grid((height, width), side_hw, self._tiling.halo)
 
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
