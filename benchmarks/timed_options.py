@@ -139,7 +139,7 @@ def timed_options(
         times: dict[str, list[tuple[tuple[int, int], list[float]]]] = {one: [] for one in opened}
         for timed_hw in dict.fromkeys((small_hw, large_hw)):
             tell(f"timing frames of {size_text(timed_hw)}")
-            runs = {key: EndToEnd(upscale) for key, (_, _, upscale) in opened.items()}
+            runs = {key: turns.FramesOnly(upscale) for key, (_, _, upscale) in opened.items()}
             low = low_images.of_size(timed_hw, 1, RUNS)
             for key, samples in turns.in_turns(runs, low, seconds=EVERY_PICTURE).items():
                 times[key].append((timed_hw, samples.end_to_end_ms))
@@ -151,24 +151,6 @@ def timed_options(
     return found, [
         _record(option, size_hw, times[key]) for option, key in zip(found, opened, strict=True)
     ]
-
-
-class EndToEnd:
-    """What `turns` times: frames in, frames out, and nothing else."""
-
-    takes_tensors = False
-
-    def __init__(self, enlarge: Enlarge) -> None:
-        self._enlarge = enlarge
-
-    def __call__(self, frames: NDArray[np.uint8], /) -> object:
-        return self._enlarge(frames)
-
-    def run_tensor(self, x: NDArray[np.float32], /) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def device_ms(self, frames: NDArray[np.uint8], /) -> float | None:
-        return None
 
 
 def opened_one(name: str, engine: str, threads: int | None, memory_mib: int | None) -> Upscaler:

@@ -200,7 +200,7 @@ def test_frames_beyond_memory_are_forecast_in_tiles(monkeypatch: pytest.MonkeyPa
         ({"input": "720"}, "--input: a size is WIDTHxHEIGHT"),
         ({"fps": 0}, "--fps is above 0, not 0"),
         ({"scale": 5}, "no shipped model enlarges by 5; factors that ship: 2, 3, 4"),
-        ({"threads": "0"}, "--threads"),
+        ({"threads": "0"}, "threads is a whole number >= 1"),
         ({"threads": "1,all"}, "--threads"),
     ],
 )
