@@ -42,7 +42,7 @@ Value = str | int | float | bool | None
 
 _PACKAGES = (
     *("gidrn", "torch", "triton", "onnxruntime", "onnxruntime-gpu", "numpy", "onnx"),
-    *("tensorrt", "tensorrt-rtx", "cuda-python"),
+    *("openvino", "ncnn", "tensorrt", "tensorrt-rtx", "cuda-python"),
 )
 _ARITHMETIC = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile"),  # x86-64
