@@ -26,6 +26,13 @@ def test_pairs_that_are_none_are_refused(text: str, words: str) -> None:
         cpu_engines.parse_pairs(text)
 
 
+def test_every_engine_of_the_cpu_makes_a_pair() -> None:
+    if not engines.status("openvino").available or not engines.status("native").available:
+        pytest.skip("openvino or native is not here")
+    pairs = cpu_engines.parse_pairs("gidrn:native,imdn:openvino")
+    assert pairs[1] == Pair("imdn", "openvino")
+
+
 def test_ratios_are_of_the_same_pictures() -> None:
     slow, fast = Samples(end_to_end_ms=[4.0, 40.0, 400.0]), Samples(end_to_end_ms=[2.0, 10.0, 10.0])
     assert cpu_engines.ratio(slow, fast) == 4.0
