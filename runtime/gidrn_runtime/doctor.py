@@ -6,6 +6,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import gidrn_runtime
 from gidrn_runtime import engines, models
 from gidrn_runtime.image_files import import_cv2
+from gidrn_runtime.video.library import import_av
 
 TRIAL_HW = (16, 24)
 """Size of the frame that each model enlarges on each engine."""
@@ -32,7 +34,8 @@ def examine() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "numpy": np.__version__,
-        "opencv": _opencv(),
+        "opencv": _package(import_cv2),
+        "pyav": _package(import_av),
         "engines": [asdict(status) for status in found],
         "models": shipped,
     }
@@ -44,9 +47,8 @@ def report(facts: dict[str, Any]) -> str:
         f"gidrn_runtime {facts['gidrn_runtime']}",
         f"Python {facts['python']} on {facts['platform']}, {facts['cpus']} CPUs",
         f"NumPy {facts['numpy']}",
-        f"OpenCV {facts['opencv']['version']}"
-        if facts["opencv"]["version"]
-        else f"OpenCV not available: {facts['opencv']['reason']}",
+        _package_text("OpenCV", facts["opencv"]),
+        _package_text("PyAV", facts["pyav"]),
         "engines, the fastest first:",
     ]
     for engine in facts["engines"]:
@@ -162,8 +164,14 @@ def _try(path: Path, engine: str) -> dict[str, Any]:
     return {"engine": engine, "ok": True, "ms": elapsed_ms, "error": ""}
 
 
-def _opencv() -> dict[str, str | None]:
+def _package(import_it: Callable[[], Any]) -> dict[str, str | None]:
     try:
-        return {"version": import_cv2().__version__, "reason": ""}
+        return {"version": import_it().__version__, "reason": ""}
     except ImportError as error:
         return {"version": None, "reason": str(error)}
+
+
+def _package_text(name: str, found: dict[str, str | None]) -> str:
+    if found["version"]:
+        return f"{name} {found['version']}"
+    return f"{name} not available: {found['reason']}"
