@@ -41,7 +41,7 @@ from export.proof import NotProvedError
 from export.rewrites import RefusedError
 from export.to_onnx import parse_size
 from gidrn import benchmark_sets, command_line, zoo
-from gidrn_runtime import engines
+from gidrn_runtime import engines, processor
 
 REFERENCE = "gidrn"
 """The network that the others are compared with."""
@@ -133,7 +133,7 @@ def numbers(text: str, flag: str) -> tuple[int, ...]:
 
 def thread_counts(threads: str | None) -> tuple[int, ...]:
     """Numbers from "1,2"; all cores where nothing is said."""
-    return (records.usable_cores(),) if threads is None else numbers(threads, "--threads")
+    return (processor.usable_cores(),) if threads is None else numbers(threads, "--threads")
 
 
 def parse_sizes(text: str) -> tuple[tuple[int, int], ...]:

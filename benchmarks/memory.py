@@ -21,7 +21,7 @@ from benchmarks.turns import PAUSE_SECONDS
 from export import to_onnx
 from export.rewrites.attention import Attention
 from gidrn import command_line
-from gidrn_runtime import Upscaler
+from gidrn_runtime import Upscaler, processor
 
 PROTOCOL = (
     "uint8 frame to uint8 frame, the forms of the attention in turns; one warm-up run of each size"
@@ -51,7 +51,7 @@ def main(
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is at least 1, not {threads}")
-    threads = threads or records.usable_cores()
+    threads = threads or processor.usable_cores()
     path = out or records.RESULTS / "local" / f"memory_{model}_x{scale}_{records.cpu_slug()}.json"
     records.check_writable(path)
     network, weights, sha256 = exported_models.with_weights(model, scale, None)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from gidrn.files import replacing
+from gidrn_runtime import processor
 
 SCHEMA = "gidrn-benchmark/1"
 
@@ -201,15 +202,14 @@ def record(
 
 def here(threads: int | None = None) -> Where:
     """This machine, now."""
-    name, arithmetic = _cpu()
     try:
         load = round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):  # Windows has none
         load = None
     return Where(
-        cpu=name,
-        arithmetic=arithmetic,
-        cores=usable_cores(),
+        cpu=processor.name(),
+        arithmetic=tuple(flag for flag in _ARITHMETIC if flag in processor.features()),
+        cores=processor.usable_cores(),
         threads=threads,
         gpu=_gpu(),
         os=_os(),
@@ -219,16 +219,9 @@ def here(threads: int | None = None) -> Where:
     )
 
 
-def usable_cores() -> int:
-    """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def cpu_slug() -> str:
     """The CPU's name as part of a file name: "amd-epyc"."""
-    return _slug(_cpu()[0]) or "cpu"
+    return _slug(processor.name()) or "cpu"
 
 
 def gpu_slug() -> str:
@@ -335,28 +328,6 @@ def _answer(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _cpu() -> tuple[str, tuple[str, ...]]:
-    """Name of the CPU, and those of _ARITHMETIC that it has."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    present = set(flags.group(1).split()) if flags else set()
-    shown = name.group(1).strip() if name else _cpu_outside_cpuinfo()
-    return shown, tuple(flag for flag in _ARITHMETIC if flag in present)
-
-
-def _cpu_outside_cpuinfo() -> str:
-    """The CPU's name on systems whose /proc/cpuinfo has none (ARM, macOS, Windows)."""
-    listed = re.search(r"^Model name:\s*(.+)$", _answer("lscpu") or "", re.MULTILINE)
-    if listed:
-        return listed.group(1).strip()
-    apple = _answer("sysctl", "-n", "machdep.cpu.brand_string")
-    return apple or platform.processor() or platform.machine() or "unknown"
 
 
 def _os() -> str:

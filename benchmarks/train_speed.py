@@ -43,6 +43,7 @@ from gidrn import command_line, world, zoo
 from gidrn.crops import CropStore
 from gidrn.merged_groups import has_groups
 from gidrn.recipes import Recipe
+from gidrn_runtime import processor
 
 REFERENCE = "gidrn"
 """The network whose forms are compared, where it takes part; else the first one named."""
@@ -380,7 +381,7 @@ def main(
         batch,
         patch,
         device,
-        records.usable_cores() if threads is None else threads,
+        processor.usable_cores() if threads is None else threads,
         tuple(dict.fromkeys(parse_form(form) for form in command_line.words(forms))),
         DEFAULT_SAMPLES[kind] if samples is None else samples,
     )

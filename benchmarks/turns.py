@@ -86,6 +86,27 @@ class Input:
     """RGB (1, 3, H, W), or (N, 3, H, W), in [0, 1]."""
 
 
+class FramesOnly:
+    """A call that is timed by itself, without the bare network beside it."""
+
+    takes_tensors = False
+
+    def __init__(self, enlarge: Callable[[NDArray[np.uint8]], object]) -> None:
+        """`enlarge` is given each frame, and may make of it what it likes."""
+        self._enlarge = enlarge
+
+    def __call__(self, frames: NDArray[np.uint8], /) -> object:
+        return self._enlarge(frames)
+
+    def run_tensor(self, x: NDArray[np.float32], /) -> NDArray[np.float32]:
+        """Never called."""
+        raise NotImplementedError
+
+    def device_ms(self, frames: NDArray[np.uint8], /) -> float | None:
+        """There is no clock but the host's."""
+        return None
+
+
 def prepared(low: LowImages) -> list[Input]:
     """Each image as a BGR frame and as a tensor; the same frame is made into both once."""
     made: dict[int, Input] = {}

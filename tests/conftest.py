@@ -12,6 +12,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # small tensors: more threads are slower, far slower on a busy machine
+os.environ["GIDRN_AUTO"] = "first"  # no test depends on which engine is faster at this moment
 
 
 def pytest_configure() -> None:

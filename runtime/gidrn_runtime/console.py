@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import threading
 import warnings
@@ -45,6 +46,15 @@ def add_model_options(parser: argparse.ArgumentParser, model: str = "gidrn_x4") 
     )
     parser.add_argument("--engine", default="auto", help="default: the fastest available")
     parser.add_argument("--threads", type=int, help="CPU threads; default: the engine's choice")
+
+
+def frame_size_hw(text: str) -> tuple[int, int]:
+    """The type of an option that takes a frame's size as ffmpeg writes it: ``640x360`` -> (360,
+    640)."""
+    found = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, as 640x360, not {text!r}")
+    return int(found[2]), int(found[1])
 
 
 def open_upscaler(

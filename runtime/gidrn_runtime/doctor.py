@@ -8,18 +8,43 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gidrn_runtime
-from gidrn_runtime import engines, models
+from gidrn_runtime import engine_choice, engines, models
+from gidrn_runtime.engine_choice import Choice, Chooser
+from gidrn_runtime.errors import EngineUnavailable, ModelError
 from gidrn_runtime.image_files import import_cv2
 from gidrn_runtime.video.library import import_av
 
 TRIAL_HW = (16, 24)
 """Size of the frame that each model enlarges on each engine."""
+
+
+def measure(model: str, size_hw: tuple[int, int], threads: int | None) -> Choice:
+    """Time every engine of the CPU that takes a model on a frame of this size; ``auto`` then takes
+    the fastest for frames of about that size.
+
+    Frames beyond memory are cut into tiles, as they would be at work. Raises ValueError where there
+    are not two such engines, and what opening the first one raises.
+    """
+    path = models.find(model)
+    chooser = Chooser(path, threads)
+    if not chooser.is_open:
+        raise ValueError(
+            f"there is nothing to measure for {model}: {chooser.why_closed}, so that `auto` takes "
+            f"{chooser.first}"
+        )
+    openers = {
+        name: partial(gidrn_runtime.Upscaler, path, name, threads=threads)
+        for name in chooser.builds
+    }
+    found = engine_choice.measure(openers, size_hw, exactly=True)
+    return chooser.keep(found, engine_choice.bucket_of(size_hw))
 
 
 def examine() -> dict[str, Any]:
@@ -38,7 +63,16 @@ def examine() -> dict[str, Any]:
         "pyav": _package(import_av),
         "engines": [asdict(status) for status in found],
         "models": shipped,
+        "choices": [asdict(one) for path in models.shipped().values() for one in _choices(path)],
     }
+
+
+def _choices(path: Path) -> list[Choice]:
+    """What ``auto`` has chosen for a model so far, for any number of threads."""
+    try:
+        return Chooser(path, None).of_any_threads()
+    except (EngineUnavailable, ModelError):
+        return []
 
 
 def report(facts: dict[str, Any]) -> str:
@@ -56,6 +90,10 @@ def report(facts: dict[str, Any]) -> str:
             lines.append(f"  {engine['name']}: available, version {engine['version']}")
         else:
             lines.append(f"  {engine['name']}: not available: {engine['reason']}")
+    lines.append("engines of the CPU that auto takes, where several take a model:")
+    lines += [f"  {describe_choice(choice)}" for choice in facts["choices"]]
+    if not facts["choices"]:
+        lines.append("  nothing is measured yet: the first frame of a size decides, or --measure")
     lines.append("shipped models:")
     for model in facts["models"]:
         lines.append(f"  {describe_model(model)}")
@@ -70,6 +108,18 @@ def report(facts: dict[str, Any]) -> str:
         lines.append("  none")
     lines.append(f"verdict: {verdict(facts)}")
     return "\n".join(lines)
+
+
+def describe_choice(choice: dict[str, Any]) -> str:
+    """One line on a choice, with its reason."""
+    found = Choice(**choice)
+    side = 2**found.bucket
+    threads = "default threads" if found.threads is None else f"{found.threads} thread(s)"
+    larger = " or more" if found.bucket >= engine_choice.LARGEST_BUCKET else ""
+    return (
+        f"{found.model}, {threads}, frames of about {side}x{side} pixels{larger}: "
+        f"{found.engine} ({found.why})"
+    )
 
 
 def verdict(facts: dict[str, Any]) -> str:

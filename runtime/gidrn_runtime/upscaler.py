@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -14,10 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gidrn_runtime import engines, models, plans
+from gidrn_runtime.engine_choice import Choice, Chooser, NotChosenError
 from gidrn_runtime.engines.base import Tensor
-from gidrn_runtime.errors import FrameTooLargeError, ModelError, WrongOutputError
+from gidrn_runtime.errors import (
+    EngineError,
+    EngineUnavailable,
+    FrameTooLargeError,
+    ModelError,
+    WrongOutputError,
+)
 from gidrn_runtime.golden import compare, name_size
 from gidrn_runtime.scratch import Scratch
+from gidrn_runtime.tiles import Tile, grid
 from gidrn_runtime.tiling import Tiles, Tiling, Way
 
 Frame = npt.NDArray[np.uint8]
@@ -68,10 +78,15 @@ class Upscaler:
         of a TensorRT plan.
 
         `engine` is a name of `gidrn_runtime.engines.ENGINES`, or ``auto`` for the fastest that is
-        available; `describe` tells which. `color` is the channel order of frames in and out,
-        ``bgr`` or ``rgb``. `threads` limits the CPU threads of one run; None leaves it to the
-        engine. `check` compares the model's golden frame; None does so the first time that a
-        process opens this file on this engine, where the file carries one.
+        available; the property `engine` tells which. Where several engines of the CPU take the
+        file, the first frame's size decides between them, by a measurement that is kept for all
+        later Upscalers and takes about a second once: see `gidrn_runtime.engine_choice`, and
+        GIDRN_AUTO there to have none. From that frame on the engine stays.
+
+        `color` is the channel order of frames in and out, ``bgr`` or ``rgb``. `threads` limits the
+        CPU threads of one run; None leaves it to the engine. `check` compares the model's golden
+        frame; None does so the first time that a process opens this file on this engine, where the
+        file carries one.
 
         A plan takes frames between two sizes. More frames at once than it takes are run in several
         turns, and fewer with repeats, which changes nothing in a picture. A larger frame is
@@ -119,21 +134,108 @@ class Upscaler:
         self._pad = pad
         self._scratch = Scratch()
         self._path = models.find(model)
-        self._engine = engines.open_engine(engine, self._path, threads)
-        try:
-            self._info = models.check(self._engine, self._path)
-            self._examine(check)
-            self._tiling = Tiling(
-                tiles, self._info, self._path, self._engine, threads, memory_mib, tile_rounds
-            )
-        except BaseException:
-            self._engine.close()
-            raise
+        self._threads, self._check = threads, check
+        self._tiling_options = (tiles, memory_mib, tile_rounds)
+        self._chooser = Chooser(self._path, threads) if engine == "auto" else None
+        self._choice: Choice | None = None
+        self._why_none = ""
+        if self._chooser is None:
+            self._open(engine)
+        else:
+            self._open_first(self._chooser)
         if self._info.random_weights:
             warnings.warn(
                 f"{self._path} has random weights: good for timing, its output is meaningless",
                 stacklevel=2,
             )
+
+    def _open(self, engine: str) -> None:
+        """Open the model on an engine and examine it. Raises what opening raises."""
+        self._engine = engines.open_engine(engine, self._path, self._threads)
+        try:
+            self._info = models.check(self._engine, self._path)
+            self._examine(self._check)
+            wish, memory_mib, rounds = self._tiling_options
+            self._tiling = Tiling(
+                *(wish, self._info, self._path, self._engine, self._threads, memory_mib, rounds)
+            )
+        except BaseException:
+            self._engine.close()
+            raise
+
+    def _open_first(self, chooser: Chooser) -> None:
+        """Open the engine that the first frame is likely to be for, or the table's first."""
+        likely = chooser.at_opening()
+        try:
+            self._open(likely)
+        except (EngineError, EngineUnavailable) as error:
+            if likely == chooser.first:
+                raise
+            self._why_none = f"{likely}, which was chosen before, fails: {error}"
+            self._open(chooser.first)
+        if not chooser.is_open or self._why_none:
+            self._chooser = None
+
+    def _decide(self, height: int, width: int) -> None:
+        """Choose the engine by the first frame's size; no call is running."""
+        chooser = self._chooser
+        assert chooser is not None
+        openers = {name: partial(self._opened, name) for name in chooser.builds}
+        try:
+            is_free = self._info.takes(1, 1, 1) and self._info.most[1:] == (None, None)
+            self._choice = chooser.choose(openers, (height, width), any_size=is_free)
+            if self._choice.engine != self._engine.name:
+                self._change_to(self._choice.engine, height, width)
+        except NotChosenError as reason:
+            self._why_none = str(reason)
+        except (EngineError, EngineUnavailable, ValueError, MemoryError, OSError) as error:
+            self._why_none = f"choosing failed: {' '.join(str(error).split())}"
+        self._chooser = None
+
+    @contextmanager
+    def _opened(self, engine: str) -> Iterator[Callable[[Frame], Frame]]:
+        """The model on an engine, for frames that are only timed."""
+        if engine == self._engine.name:
+            yield lambda frame: self._enlarge_whole(frame[None])[0]
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # random weights: whoever opens it is told once
+            # No golden frame: its picture is compared with this engine's.
+            other = Upscaler(self._path, engine, self._color, self._threads, False, tiles="never")
+        with other:
+            yield other
+
+    def _change_to(self, engine: str, height: int, width: int) -> None:
+        """Go on with another engine, if frames of this size are no more tiled there than here."""
+        before = self._engine, self._info, self._tiling
+        try:
+            self._open(engine)
+        except BaseException:
+            self._engine, self._info, self._tiling = before
+            raise
+        if self._needs_tiles(self._tiling, height, width) and not self._needs_tiles(
+            before[2], height, width
+        ):
+            self._why_none = f"{engine} is faster, but has to cut {height}x{width} into tiles here"
+            self._tiling.close()
+            self._engine.close()
+            self._engine, self._info, self._tiling = before
+            return
+        before[2].close()
+        before[0].close()
+
+    @staticmethod
+    def _needs_tiles(tiling: Tiling, height: int, width: int) -> bool:
+        try:
+            return tiling.side_hw(height, width) is not None
+        except FrameTooLargeError:
+            return True
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that runs. Of an Upscaler opened with ``auto``, that of the next frame
+        until the first has come: its size may decide otherwise."""
+        return self._engine.name
 
     @property
     def scale(self) -> int:
@@ -155,6 +257,12 @@ class Upscaler:
         """How the latest frame was enlarged, whole or in which tiles; None before the first."""
         return self._tiling.last
 
+    def tiles_for(self, height: int, width: int) -> list[Tile] | None:
+        """The tiles that a frame of this size would be cut into now; None where it would be run
+        whole. Raises FrameTooLargeError where neither can be."""
+        side_hw = self._tiling.side_hw(height, width)
+        return None if side_hw is None else grid((height, width), side_hw, self._tiling.halo)
+
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
 
@@ -162,8 +270,11 @@ class Upscaler:
         ONNX Runtime's on x86, computes in FP32), `color`, `frames` (the channel order of a model of
         uint8 frames, None for one of tensors), `least` and `most` (batch, height and width that it
         takes; None where there is no limit), `engine`, `engine_version`, `threads` (None: the
-        engine's default), `tiles` (what is done about frames beyond memory, and under `latest` what
-        was done with the latest frame), `metadata` (the model's own), and what the engine adds.
+        engine's default), `choice` (how ``auto`` came to this engine of the CPU, with times: see
+        `gidrn_runtime.engine_choice.Choice`; None where there was nothing to choose, or no frame
+        yet), `no_choice` (why there was none although there are several; empty elsewhere), `tiles`
+        (what is done about frames beyond memory, and under `latest` what was done with the latest
+        frame), `metadata` (the model's own), and what the engine adds.
         """
         return {
             "model": self._info.name,
@@ -175,6 +286,8 @@ class Upscaler:
             "least": list(self._info.least),
             "most": list(self._info.most),
             **self._engine.describe(),
+            "choice": None if self._choice is None else asdict(self._choice),
+            "no_choice": self._why_none,
             "tiles": self._tiling.describe(),
             "metadata": dict(self._info.metadata),
         }
@@ -254,7 +367,7 @@ class Upscaler:
                 f"a tensor is float32 RGB of shape (N, 3, H, W), none of them 0, not {x.dtype} "
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
-        with self._in_use():
+        with self._in_use(x.shape[2], x.shape[3]):
             side_hw = self._tiling.side_hw(x.shape[2], x.shape[3], len(x))
             if side_hw is None:
                 try:
@@ -284,7 +397,7 @@ class Upscaler:
             raise ValueError(
                 f"{self._path} does not take {n} frames of {height}x{width} as they are"
             )
-        with self._in_use():
+        with self._in_use(height, width):
             wire = self._wire(several, self._color)
             return self._engine.device_ms(wire.astype(self._info.dtype, copy=False))
 
@@ -309,11 +422,13 @@ class Upscaler:
         self.close()
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        """Keeps the engine open while the block runs."""
+    def _in_use(self, height: int, width: int) -> Iterator[None]:
+        """Keeps the engine open while the block runs on frames of a size."""
         with self._idle:
             if self._closed:
                 raise RuntimeError("this Upscaler is closed; open a new one")
+            if self._chooser is not None:  # others wait: all are to have the same engine
+                self._decide(height, width)
             self._running += 1
         try:
             yield
@@ -329,7 +444,7 @@ class Upscaler:
 
         What goes through the engine in parts, padded or in FP16 is copied there in the end.
         """
-        with self._in_use():
+        with self._in_use(frames.shape[1], frames.shape[2]):
             side_hw = self._tiling.side_hw(frames.shape[1], frames.shape[2], len(frames))
             halved = 0
             if side_hw is None:

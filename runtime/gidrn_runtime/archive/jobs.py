@@ -182,13 +182,6 @@ def _portable(error: Exception) -> Exception:
     return EngineError(f"{type(error).__name__}: {error}")
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def search_path() -> str:
     """A PYTHONPATH with which another process on this machine finds this very package."""
     package_root = str(Path(gidrn_runtime.__file__).parents[1])

@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import gidrn_runtime
-from gidrn_runtime import EngineError, EngineUnavailable, optional, plans
+from gidrn_runtime import (
+    EngineError,
+    EngineUnavailable,
+    engine_choice,
+    optional,
+    plans,
+    processor,
+)
 from gidrn_runtime.archive.jobs import (
     MAX_STARTS,
     Answer,
@@ -25,7 +32,6 @@ from gidrn_runtime.archive.jobs import (
     WorkerDied,
     WorkerPool,
     search_path,
-    usable_cores,
 )
 
 REMEDY = 'pip install "gidrn[ray]"'
@@ -86,7 +92,7 @@ class RayPool(WorkerPool):
         options: dict[str, Any] = {"address": address}
         if address == LOCAL:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            cpus = max(usable_cores(), (workers or 1) * (threads or 1))
+            cpus = max(processor.usable_cores(), (workers or 1) * (threads or 1))
             options |= {
                 "num_cpus": cpus,
                 "include_dashboard": False,
@@ -210,6 +216,7 @@ class _RayWorker(PictureWorker):
     def __init__(self, model: str, engine: str, threads: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="gidrn-")
         self._has_model = False
+        engine_choice.measure_nothing()
         super().__init__(Path(self._folder.name, model), engine, threads)
 
     def facts_of(self, files: dict[str, bytes]) -> Facts | Exception:

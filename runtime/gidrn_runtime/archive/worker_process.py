@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
+from gidrn_runtime import engine_choice
 from gidrn_runtime.archive.jobs import Job, PictureWorker
 
 
@@ -26,6 +27,7 @@ def main() -> None:
     jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, jobs), daemon=True).start()
 
+    engine_choice.measure_nothing()
     worker = PictureWorker(Path(model), engine, int(threads))
     _send(answers, worker.facts())
     while True:

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gidrn_runtime import image_files, models
-from gidrn_runtime.archive.jobs import Facts, WorkerPool, usable_cores
+from gidrn_runtime import image_files, models, processor
+from gidrn_runtime.archive.jobs import Facts, WorkerPool
 from gidrn_runtime.archive.local_workers import LocalPool
 from gidrn_runtime.archive.manifest import DONE, FAILED, Manifest, Settings
 from gidrn_runtime.archive.ray_workers import RayPool
@@ -120,7 +120,7 @@ def open_pool(arguments: argparse.Namespace, model: Path) -> WorkerPool:
     workers = arguments.workers or 1
     threads = arguments.threads
     if threads is None:
-        threads = max(1, usable_cores() // workers)
+        threads = max(1, processor.usable_cores() // workers)
     return LocalPool(model, arguments.engine, threads, workers)
 
 

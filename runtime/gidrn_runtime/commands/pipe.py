@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +24,13 @@ from gidrn_runtime.colour import (
     rgb_from_planes,
     unpack,
 )
-from gidrn_runtime.console import add_model_options, complain, interruptible, open_upscaler
+from gidrn_runtime.console import (
+    add_model_options,
+    complain,
+    frame_size_hw,
+    interruptible,
+    open_upscaler,
+)
 from gidrn_runtime.frames import upscale_image
 
 HELP = "enlarge raw frames from stdin to stdout"
@@ -49,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         required=True,
-        type=size_hw,
+        type=frame_size_hw,
         metavar="WIDTHxHEIGHT",
         help="of the frames that come in, as ffmpeg writes it: width first",
     )
@@ -76,14 +81,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where chroma of half the sides lies; default: %(default)s",
     )
     add_model_options(parser)
-
-
-def size_hw(text: str) -> tuple[int, int]:
-    """``640x360`` -> (360, 640)."""
-    found = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, as 640x360, not {text!r}")
-    return int(found[2]), int(found[1])
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,10 @@ ENGINES: dict[str, tuple[str, str]] = {
     "openvino": ("gidrn_runtime.engines.openvino", "OpenVino"),
 }
 """Name -> (module, class), the fastest first: ``auto`` takes the first that is available and takes
-the file at hand."""
+the file at hand, and among those `ON_CPU` the one that is fastest here: see `engine_choice`."""
+
+ON_CPU = ("native", "ort-cpu", "openvino")
+"""Those that compute on the CPU, all of them exactly."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,31 @@ def open_engine(name: str, model: Path, threads: int | None = None) -> Engine:
         EngineUnavailable: the engine, or for ``auto`` every engine, cannot be used here.
         ModelError: the engine cannot read the file.
     """
-    if name != "auto":
-        return engine_class(name)(model, threads)
+    if name == "auto":
+        name = first_available(model, that_open(model))
+    return engine_class(name)(model, threads)
+
+
+def first_available(model: Path, names: Sequence[str]) -> str:
+    """The first of those that take a file, see `that_open`, which is available here.
+
+    Raises EngineUnavailable where none is; the message has the reason of each.
+    """
     missing = []
-    for candidate in that_open(model):
+    for candidate in names:
         found = status(candidate)
         if found.available:
-            return engine_class(candidate)(model, threads)
+            return candidate
         missing.append(f"{candidate}: {found.reason}")
     raise EngineUnavailable(f"no engine for {model} is available here; " + "; ".join(missing))
+
+
+def builds_on_cpu(names: Sequence[str]) -> dict[str, str]:
+    """Those of the CPU that are installed, each with its `Engine.build`; no library that is slow to
+    import is imported."""
+    found = {}
+    for name in names:
+        if name in ON_CPU:
+            with suppress(EngineUnavailable):
+                found[name] = engine_class(name).build()
+    return found

@@ -57,6 +57,9 @@ class Engine(ABC):
     opens: ClassVar[tuple[str, ...]] = (".onnx",)
     """Endings of the files that it opens."""
 
+    opens_slowly: ClassVar[bool] = False
+    """Whether opening a model takes a second or more: ``auto`` then times it on request alone."""
+
     metadata: dict[str, str]
     """The model's own key-value pairs, as the export wrote them."""
     inputs: tuple[TensorSpec, ...]
@@ -70,6 +73,14 @@ class Engine(ABC):
         Raises:
             EngineUnavailable: it is not installed or does not start here, with the reason.
         """
+
+    @classmethod
+    def build(cls) -> str:
+        """What tells its times from those of another installation; needs no slow import.
+
+        Raises EngineUnavailable where it is not installed.
+        """
+        return cls.installed_version()
 
     @classmethod
     def refusal(cls, model: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gidrn_runtime import gidrn_graph
+from gidrn_runtime import gidrn_graph, processor
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
 from gidrn_runtime.gidrn_graph import Config, GidrnGraph
@@ -203,6 +203,10 @@ class Native(Engine):
         return __version__
 
     @classmethod
+    def build(cls) -> str:
+        return f"{cls.installed_version()} {instructions(library())}"
+
+    @classmethod
     def refusal(cls, model: Path) -> str:
         try:
             gidrn_graph.read(model)
@@ -225,9 +229,8 @@ class Native(Engine):
             tuple(TensorSpec(value.name, value.dtype, value.shape) for value in values)
             for values in (graph.file.inputs, graph.file.outputs)
         )
-        self._network = Network(
-            loaded, graph.config, flat(graph), threads or usable_cores(), self._instructions
-        )
+        cores = threads or processor.usable_cores()
+        self._network = Network(loaded, graph.config, flat(graph), cores, self._instructions)
 
     def run(self, tensor: Array) -> Array:
         return self._network.run(tensor, self._frames)
@@ -263,10 +266,3 @@ def flat(graph: GidrnGraph) -> np.ndarray:
     """All weights as the library wants them."""
     parts = [*graph.weights, graph.shortcuts]
     return np.concatenate([part.reshape(-1) for part in parts]).astype(np.float32, copy=False)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

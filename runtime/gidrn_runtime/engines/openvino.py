@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ class OpenVino(Engine):
     name = "openvino"
     remedy = 'pip install "gidrn[openvino]"'
     tile_engine = "ort-cpu"
+    opens_slowly = True
     properties: ClassVar[dict[str, str]] = {
         "INFERENCE_PRECISION_HINT": "f32",
         "EXECUTION_MODE_HINT": "ACCURACY",
@@ -42,6 +44,13 @@ class OpenVino(Engine):
                 f"{cls.name}: OpenVINO {openvino.__version__} has no CPU device here; {cls.remedy}"
             )
         return str(openvino.__version__)
+
+    @classmethod
+    def build(cls) -> str:
+        try:
+            return metadata.version("openvino")
+        except metadata.PackageNotFoundError as error:
+            raise EngineUnavailable(f"{cls.name} is not installed; {cls.remedy}") from error
 
     @classmethod
     def _import(cls) -> Any:
