@@ -165,6 +165,7 @@ def upscale_video(
             )
         )
         facts = video.facts
+        upscaler.prepare(*facts.size_hw)  # the manifest names the engine
         encoding = plan_encoding(facts, upscaler.scale, container, options, target)
         open_encoder(encoding)  # refuses what it does not take before the work
         joining.check_rotation(facts)
