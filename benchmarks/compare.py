@@ -39,7 +39,7 @@ FORMS = (
         "manner",
         "merged_groups",
     ),
-    *("pool_sizes", "rounds", "row", "seed", "side", "table", "tiles"),
+    *("part", "pool_sizes", "rounds", "row", "seed", "side", "table", "tiles"),
 )
 """Values of a record that say what was measured; others are outcomes."""
 

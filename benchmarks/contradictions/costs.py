@@ -52,8 +52,8 @@ def matrices_of_table_2() -> Finding:
         + f"; what is left is {min(rests):.1f} to {max(rests):.1f} MiB in all rows, less than one "
         "feature map of 72 channels",
         judged(fits),
-        "measured with both forms of the attention by `benchmarks/memory.py`; the curve holds no "
-        "such matrix",
+        "measured with both forms of the attention by `benchmarks/sampling_memory.py`; the curve "
+        "holds no such matrix",
     )
 
 
@@ -92,7 +92,7 @@ def manga109_overflows() -> Finding:
         f"N = {height.value:.0f} x {width.value:.0f} = {pixels:,}; two N x N matrices of FP32 are "
         f"{need:,.0f} GiB, {need / have.value:.0f} times the card's memory",
         judged(need > have.value),
-        "the curve form needs no such matrix and runs this size: `benchmarks/memory.py`",
+        "the curve form needs no such matrix and runs this size: `benchmarks/sampling_memory.py`",
     )
 
 

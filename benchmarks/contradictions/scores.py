@@ -341,7 +341,7 @@ def repeated_training() -> Finding:
         f"with ANRB differs by {abs(anrb[0] - anrb[1]):.3f} dB. Section 3.3 has RFDN as the base "
         "of all ablations; Table 2 does not name its network; no row of Table 1 has its figures",
         judged(base[0] == base[1] and anrb[0] == anrb[1]),
-        "Table 2's rows are trained here on G-IDRN; both tables stand as printed",
+        "Table 2's rows are trained here on RFDN, as Section 3.3 says; both stand as printed",
     )
 
 
