@@ -72,7 +72,9 @@ class Alone(nn.Module):
 
     def __init__(self, block: ANRB) -> None:
         super().__init__()
-        self.repeats = block.query.in_channels // 3
+        self.repeats, odd = divmod(block.query.in_channels, 3)
+        if odd:
+            raise ValueError(f"ANRB alone wants channels in threes, not {block.query.in_channels}")
         self.anrb = block
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,9 +115,7 @@ def with_sampling(network: nn.Module, row: published.Table2Row) -> nn.Module:
     """
     blocks = [part for part in network.modules() if isinstance(part, ANRB)]
     if len(blocks) != 1 or getattr(network, "anrb", None) is not blocks[0]:
-        raise ValueError(
-            f"{type(network).__name__} has {len(blocks)} ANRBs in it, where one is wanted"
-        )
+        raise ValueError(f"{type(network).__name__} has {len(blocks)} ANRBs, and one is wanted")
     sampled = copy.deepcopy(network).eval()
     if row.samples == "none":
         sampled.anrb = nn.Identity()
