@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from gidrn.files import replacing
 from gidrn_runtime import processor
 
 SCHEMA = "gidrn-benchmark/1"
@@ -273,6 +272,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         except ValueError as error:
             raise ValueError(f"{entry.what} has a figure that is no finite number") from error
     head = f'"schema": {json.dumps(SCHEMA)},\n"percentiles": {json.dumps(PERCENTILE_METHOD)},\n'
+    from gidrn.files import replacing  # brings PyTorch along, which reading does without
+
     text = "{\n" + head + '"records": [\n' + ",\n".join(lines) + "\n]\n}\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
