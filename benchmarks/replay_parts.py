@@ -177,9 +177,11 @@ def _sets(sources: Sources, absent: dict[str, str]) -> dict[str, list[Path]]:
         try:
             root = benchmark_sets.data_root(sources.data_root)
             found[name] = benchmark_sets.find_images(name, root, 4)
-        except (ValueError, OSError) as error:
-            text = str(error).split(": looked for")[0]
-            absent[name] = f"{text} (--data-root)" if "--data-root" not in text else text
+        except FileNotFoundError:
+            absent[name] = f"no images of {name} under --data-root"
+        except ValueError as error:  # no root, or a set that is not whole
+            folder = str(sources.data_root) if sources.data_root else ""
+            absent[name] = str(error).replace(folder, "--data-root") if folder else str(error)
     return found
 
 

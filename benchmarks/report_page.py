@@ -174,9 +174,9 @@ def warnings(
     if pulses and max(pulses) / min(pulses) - 1 > noise.MOST_PULSE_SPREAD:
         found.append(
             f"The same {noise.PULSE_NUMBERS:,} sines took from {min(pulses):.2f} to "
-            f"{max(pulses):.2f} ms over the replay: something else used this machine, or its clocks changed. Times of "
-            "different parts are not to be compared; ratios within a part, measured in turns, may "
-            "be."
+            f"{max(pulses):.2f} ms over the replay: something else used this machine, or its "
+            "clocks changed. Times of different parts are not to be compared; ratios within a "
+            "part, measured in turns, may be."
         )
     timed = {part: entries for part, entries in by_part.items() if _has_times(entries)}
     disturbed = [
