@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +32,8 @@ from benchmarks import (
 from benchmarks.records import Figure, How, Record, What
 from benchmarks.replay_parts import Part, Parts, Sources
 from benchmarks.report_plots import Bar, Point
-from gidrn import benchmark_sets, checkpoints, zoo
+from benchmarks.report_section import Row, Section
+from gidrn import benchmark_sets, checkpoints, recipes, zoo
 from gidrn.images import write_image
 from gidrn.losses import HighPass
 from gidrn.networks.gidrn import GIDRNConfig
@@ -189,12 +191,12 @@ def test_the_part_with_the_most_detail_is_shown(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_attention_alone_holds_two_matrices() -> None:
-    recipe = replay_parts.recipes.ABLATIONS[2]["table2_samples_infinite"]
+    recipe = recipes.ABLATIONS[2]["table2_samples_infinite"]
     network = replay_parts._on_meta(recipe)
     alone = replay_parts._attention_mib(network, (64, 64))
     # Query, key and value beside two matrices of 4096 x 4096 in FP32: 128 MiB and some KiB.
     assert 128 < alone < 128.3
-    without = replay_parts._on_meta(replay_parts.recipes.ABLATIONS[2]["table2_no_anrb"])
+    without = replay_parts._on_meta(recipes.ABLATIONS[2]["table2_no_anrb"])
     assert replay_parts._attention_mib(without, (64, 64)) == 0
 
 
@@ -355,10 +357,10 @@ window.addEventListener("load", () => setTimeout(() => {
 """
 
 
-def told(dom: str) -> dict[str, list[str]]:
+def told(dom: str) -> dict[str, Any]:
     found = re.search(r'data-told="([^"]*)"', dom)
     assert found is not None, dom[-500:]
-    answer: dict[str, list[str]] = json.loads(html.unescape(found[1]))
+    answer: dict[str, Any] = json.loads(html.unescape(found[1]))
     return answer
 
 
@@ -410,7 +412,7 @@ def timed(model: str, engine: str, ms: list[float], over: list[float] | None = N
     )
 
 
-def rows_of(section: report_tables.Section, *start: str) -> list[report_tables.Row]:
+def rows_of(section: Section, *start: str) -> list[Row]:
     return [row for row in section.rows if row.cells[: len(start)] == start]
 
 
