@@ -251,7 +251,7 @@ def main(
     in the report with the reason.
 
     Args:
-        device: auto, cpu, cuda or such as cuda:1: where networks are timed and trained.
+        device: auto, cpu or cuda: where networks are timed and trained.
         budget: time after which no further part begins, such as 90s, 20m or 2h.
         data_root: folder with Set5, Set14, B100 and, if you have them, Urban100, Manga109 and
             RealSR; else the variable GIDRN_DATA.
@@ -264,6 +264,10 @@ def main(
     """
     seconds = parse_budget(budget)
     device = world.choose_device(device)
+    if device not in ("cpu", "cuda"):
+        raise ValueError(
+            f"--device is auto, cpu or cuda, not {device}: CUDA_VISIBLE_DEVICES chooses among GPUs"
+        )
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is at least 1, not {threads}")
     weights = weight_files.folder(weights_root)

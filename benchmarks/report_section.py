@@ -58,6 +58,11 @@ class Section:
         return self.name.lower().replace(" ", "-").replace(",", "")
 
     @property
+    def has_rivals(self) -> bool:
+        """Whether its plots tell G-IDRN from others and the paper's figures by their marks."""
+        return any('class="ours' in plot for plot in self.plots)
+
+    @property
     def shown(self) -> list[Row]:
         """Rows with a figure from here."""
         return [row for row in self.rows if row.verdict != "cannot"]

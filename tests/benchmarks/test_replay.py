@@ -33,7 +33,7 @@ from benchmarks.records import Figure, How, Record, What
 from benchmarks.replay_parts import Part, Parts, Sources
 from benchmarks.report_plots import Bar, Point
 from benchmarks.report_section import Row, Section
-from gidrn import benchmark_sets, checkpoints, recipes, zoo
+from gidrn import benchmark_sets, checkpoints, recipes, world, zoo
 from gidrn.images import write_image
 from gidrn.losses import HighPass
 from gidrn.networks.gidrn import GIDRNConfig
@@ -493,10 +493,10 @@ def test_bars_show_measured_and_printed_lengths() -> None:
 
 
 def test_findings_of_an_audit_are_shown(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {
+    found: dict[str, Any] = {
         "title": "A title",
         "place": "Table 9",
-        "statements": ["one", "two"],
+        "statements": ("one", "<two>"),
         "arithmetic": "1 + 1 = 3",
         "verdict": "contradiction",
         "treatment": "as printed",
@@ -504,5 +504,17 @@ def test_findings_of_an_audit_are_shown(small: Small, monkeypatch: pytest.Monkey
     monkeypatch.setattr(report_page, "findings", lambda: [found])
     evidence = report_evidence.gather({}, Parts((), {}), {}, small.folder)
     page = report_page.make(evidence, [], small.folder).html
-    for text in ("A title", "Table 9", "<li>one</li><li>two</li>", "1 + 1 = 3", "contradiction"):
+    for text in (
+        "A title",
+        "Table 9",
+        "<li>one</li><li>&lt;two&gt;</li>",
+        "1 + 1 = 3",
+        "contradiction",
+    ):
         assert text in page
+
+
+def test_a_device_beyond_the_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "choose_device", lambda wanted: wanted)
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES"):
+        replay.main(device="cuda:1")
