@@ -1,7 +1,10 @@
-"""Pictures for the eye: one photo's part with the most detail, enlarged by each method.
+"""Pictures for the eye: one photo's part with the most lines, enlarged by each method.
 
 Of each photo the same part is cut from every method's output and from the truth, chosen by the
-truth alone: the window in which our loss's high-pass filter finds the most energy.
+truth alone: the window with the most lines, edges that have one direction with their surroundings,
+since that is what the paper's photos of buildings show. How much of them there is at a pixel comes
+of the eigenvalues a >= b of Y's structure tensor (Bigun and Granlund, 1987), its products smoothed
+by a Gaussian of LINES_SIGMA pixels: sqrt(a - b) * ((a - b) / (a + b))^2, strength by coherence.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from gidrn.resize import crop_to_multiple, downscale, imresize
 
 PART_HW = (200, 280)
 """Height and width of what is shown, in pixels of the large image."""
+
+LINES_SIGMA = 4.0
 
 STEP = 8
 """Pixels between the windows that are tried."""
@@ -52,7 +57,7 @@ def compare(path: Path, scale: int, networks: Mapping[str, nn.Module | None]) ->
     low = downscale(truth, scale)
     made = {name: enlarged(network, low, scale) for name, network in networks.items()}
     scores = {name: psnr(luma(one), luma(truth), border=scale) for name, one in made.items()}
-    at = most_detailed(truth)
+    at = most_lined(truth)
     parts = {name: _cut(one, at) for name, one in {**made, "truth": truth}.items()}
     return Comparison(path, scale, at, parts, scores)
 
@@ -61,7 +66,7 @@ def enlarge_real(path: Path, scale: int, networks: Mapping[str, nn.Module | None
     """Enlarge a photo that has no larger truth."""
     low = np.ascontiguousarray(as_rgb(read_image(path)))
     made = {name: enlarged(network, low, scale) for name, network in networks.items()}
-    at = most_detailed(next(iter(made.values())))
+    at = most_lined(next(iter(made.values())))
     return Comparison(path, scale, at, {name: _cut(one, at) for name, one in made.items()}, {})
 
 
@@ -72,13 +77,26 @@ def enlarged(network: nn.Module | None, low: Image, scale: int) -> Image:
     return evaluation.upscale(network, low)
 
 
-def most_detailed(truth: Image) -> tuple[int, int]:
-    """Upper left corner of the window of PART_HW with the most high-frequency energy."""
-    energy = frequencies.energy(truth, HighPass())
-    sums = np.pad(energy, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    height, width = (min(side, of) for side, of in zip(PART_HW, energy.shape, strict=True))
-    rows = np.arange(0, energy.shape[0] - height + 1, STEP)
-    columns = np.arange(0, energy.shape[1] - width + 1, STEP)
+def lines(rgb: Image) -> NDArray[np.float64]:
+    """How much of lines there is at each pixel of Y: (H, W, 3) -> (H, W)."""
+    y = luma(rgb)
+    across, down = (cv2.Sobel(y, cv2.CV_64F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
+    xx, yy, xy = (
+        cv2.GaussianBlur(product, (0, 0), LINES_SIGMA)
+        for product in (across * across, down * down, across * down)
+    )
+    difference, total = np.hypot(xx - yy, 2 * xy), xx + yy
+    coherence = difference / np.maximum(total, 1e-9)  # 0 where nothing changes
+    return np.asarray(np.sqrt(difference) * coherence**2)
+
+
+def most_lined(truth: Image) -> tuple[int, int]:
+    """Upper left corner of the window of PART_HW with the most lines."""
+    found = lines(truth)
+    sums = np.pad(found, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    height, width = (min(side, of) for side, of in zip(PART_HW, found.shape, strict=True))
+    rows = np.arange(0, found.shape[0] - height + 1, STEP)
+    columns = np.arange(0, found.shape[1] - width + 1, STEP)
 
     def corner(down: int, right: int) -> NDArray[np.float64]:
         return np.asarray(sums[np.ix_(rows + down, columns + right)])
@@ -88,14 +106,10 @@ def most_detailed(truth: Image) -> tuple[int, int]:
     return int(rows[row]), int(columns[column])
 
 
-def detail(path: Path) -> float:
-    """High-frequency energy of a photo, the mean over its pixels."""
-    return float(frequencies.energy(as_rgb(read_image(path)), HighPass()).mean())
-
-
-def by_detail(paths: Sequence[Path]) -> list[Path]:
-    """Photos, those with the most high-frequency energy first."""
-    return sorted(paths, key=lambda path: (-detail(path), path.name))
+def by_lines(paths: Sequence[Path]) -> list[Path]:
+    """Photos, those with the most lines, the mean over their pixels, first."""
+    amount = {path: float(lines(as_rgb(read_image(path))).mean()) for path in paths}
+    return sorted(paths, key=lambda path: (-amount[path], path.name))
 
 
 def write_frequencies(

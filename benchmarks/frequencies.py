@@ -70,9 +70,3 @@ def least_high_db(all_db: float, low_db: float) -> float:
     """The least PSNR that the high frequencies can have beside these two, with one peak for all."""
     rms = 10 ** (-all_db / 20) + 10 ** (-low_db / 20)
     return -20 * math.log10(rms)
-
-
-def energy(rgb: NDArray[np.uint8], high_pass: HighPass) -> Channel:
-    """The square of the high frequencies of Y at every pixel: where a picture has detail."""
-    _, high = split(luma(rgb), high_pass)
-    return np.asarray(np.square(high))

@@ -393,7 +393,7 @@ def frequency_records(
     filter_words = f"Gaussian {high_pass.taps.numel()}x{high_pass.taps.numel()}, sigma 1"
     found = []
     pictures.mkdir(parents=True, exist_ok=True)
-    at = comparisons.most_detailed(truth)
+    at = comparisons.most_lined(truth)
     for name, method in methods.items():
         made = comparisons.enlarged(method.network, low, scale)
         near = frequencies.nearness(made, truth, high_pass, border=scale)
@@ -437,11 +437,11 @@ def _pictures(
             if name is None:
                 absent[figure] = absent["Set5"]
                 continue
-            ranked = comparisons.by_detail(sets[name])
+            ranked = comparisons.by_lines(sets[name])
             paths = ranked[:1] if figure == "figure_2" else ranked[1:3]
             origin = (
                 f"{name}, in place of the paper's photos of Urban100, which is not here: "
-                "those with the most high-frequency energy"
+                "those with the most lines"
             )
         yield _picture_part(figure, paths, origin, chosen, has_truth=True)
     root = sources.data_root / "RealSR" if sources.data_root else None

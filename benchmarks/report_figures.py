@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from benchmarks import ablations, frequencies, noise, published
+from benchmarks import ablations, frequencies, noise, published, quality
 from benchmarks.records import Record
 from benchmarks.report_evidence import URBAN, Evidence
 from benchmarks.report_plots import Bar, Point, bars, lines, scatter
 from benchmarks.report_section import PictureSet, Row, Section, Verdict
-from benchmarks.report_tables import NAMES, number, quality_verdict
+from benchmarks.report_tables import NAMES, SSIM_TOLERANCE, number, quality_verdict
 from gidrn import recipes
 
 LIGHT_K = 1000
@@ -21,6 +21,8 @@ FIGURE_6_DB = {"all": 26.05, "low": 36.72, "high": 7.30}
 
 HERE = ("B100", "Set14", "Set5")
 """Sets that may stand for Urban100, the largest first."""
+
+SHORTER = "the shipped weights are another, shorter training run"
 
 RFDN_L = (
     "RFDN-L is left out: its authors' weights are not public, and the paper's are not either; "
@@ -130,8 +132,7 @@ def _better_row(
         if rival is None or ours is None:
             continue
         gain = number(ours.record.values[kind]) - number(rival.record.values[kind])
-        verdict: Verdict = "agree" if gain > 0 else "differ"
-        why = "" if gain > 0 else "the shipped weights are another, shorter training run"
+        verdict, why = gain_verdict(gain, 1.0, kind=kind)
         source = rival.source or ours.source
         return Row((row.method, dataset, f"{gain:+.{digits}f}", paper), verdict, why, source)
     why = evidence.why_no_quality(model, scale, HERE[0])
@@ -160,6 +161,7 @@ def _pictures(evidence: Evidence, folder: Path, name: str, part: str, claim: str
             PictureSet(
                 f"{values['photo']} x4",
                 images,
+                right=shown.index("gidrn") if "gidrn" in shown else -1,
                 note=f"{values['origin']}. Part at row {values['top']}, column {values['left']}, "
                 "shown enlarged without smoothing; PSNR is of the whole photo.",
             )
@@ -168,14 +170,24 @@ def _pictures(evidence: Evidence, folder: Path, name: str, part: str, claim: str
         for rival in scores:
             if rival != "gidrn" and "gidrn" in scores:
                 gain = scores["gidrn"] - scores[rival]
-                row = (f"{values['photo']}, G-IDRN less {published.METHODS[rival]}", f"{gain:+.2f}")
-                why = "" if gain > 0 else "the shipped weights are another, shorter training run"
-                rows.append(Row((*row, "higher"), "agree" if gain > 0 else "differ", why))
+                what = f"{values['photo']}, G-IDRN less {published.METHODS[rival]}"
+                rows.append(Row((what, f"{gain:+.3f}", "better"), *gain_verdict(gain, 1.0)))
     missing = [RFDN_L] if "rfdn_l" not in str(found[0].values["shown"]).split() else []
     if "imdn" not in str(found[0].values["shown"]).split():
         missing.append("IMDN is left out: no weights of it are in the folder of --weights-root")
     header = ("photo", "here, PSNR in dB", "paper, by eye")
     return Section(name, claim, header, rows, pictures=sets, notes=missing)
+
+
+def gain_verdict(
+    gain: float, paper: float, *, kind: str = "psnr_db", why: str = SHORTER
+) -> tuple[Verdict, str]:
+    """Whether a difference in quality has the paper's sign; `why` is the reason where it has not."""
+    least = quality.PSNR_TOLERANCE_DB if kind == "psnr_db" else SSIM_TOLERANCE
+    if abs(gain) <= least:
+        unit = " dB" if kind == "psnr_db" else ""
+        return "cannot", f"within {least}{unit}, which decides nothing"
+    return ("agree", "") if (gain > 0) == (paper > 0) else ("differ", why)
 
 
 def data_uri(path: Path) -> str:
@@ -309,11 +321,10 @@ def _figure9(evidence: Evidence) -> Section:
                     number(ours.record.values[key]) - number(imdn.record.values[key])
                     for key in ("psnr_db", "ssim")
                 )
-                same = (gain > 0) == (psnr > 0)
-                why = "" if same else quality_verdict(ours)[1]
+                verdict, why = gain_verdict(gain, psnr, why=quality_verdict(ours)[1])
                 source = ours.source or imdn.source
                 cells = (*start, f"{gain:+.3f} / {more:+.4f}", paper)
-                rows.append(Row(cells, "agree" if same else "differ", why, source))
+                rows.append(Row(cells, verdict, why, source))
                 if method == "G-IDRN":
                     found_bars.append(Bar(f"x{scale} {dataset}", gain, psnr, is_ours=True))
     plots = [bars("G-IDRN's PSNR less IMDN's, dB", found_bars, unit="dB")] if found_bars else []

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 16, 46
 """Margins around the field."""
 
-LETTER = 6.2
+LETTER, BOLD_LETTER = 6.2, 7.2
 """Width of a label's letter: an estimate, to keep labels off each other."""
+
+ROOM_FOR_NAMES = 0.25
+"""Share by which the axis of lines goes on beyond their ends, where their names stand."""
 
 BAR = 20
 """Height of a bar with its gap."""
@@ -83,7 +86,7 @@ def scatter(title: str, points: Sequence[Point], *, x: str, y: str, log_x: bool 
     taken = [(cx - 5, cy - 5, cx + 5, cy + 5) for cx, cy in places]
     marks = []
     for point, (cx, cy) in zip(points, places, strict=True):
-        tip = f"{point.label}: {_figure(point.x)} {x}, {_figure(point.y)} {y}"
+        tip = f"{point.label}: {_figure(point.x)} {x}, {_figure(point.y, 4)} {y}"
         kind = _kind(point.is_ours, point.is_published)
         marks.append(
             f'<circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="5">'
@@ -106,6 +109,10 @@ def lines(
     """A line a series, each named at its end; both axes logarithmic where `is_log`."""
     every = [pair for pairs in series.values() for pair in pairs]
     along = axis(x, [pair[0] for pair in every], is_log=is_log)
+    if is_log:
+        along = replace(along, high=along.high * (along.high / along.low) ** ROOM_FOR_NAMES)
+    else:
+        along = replace(along, high=along.high + (along.high - along.low) * ROOM_FOR_NAMES)
     up = axis(y, [pair[1] for pair in every], is_log=is_log)
     marks = []
     taken: list[tuple[float, float, float, float]] = []
@@ -114,12 +121,12 @@ def lines(
         path = " ".join(f"{cx:.1f},{cy:.1f}" for cx, cy in places)
         marks.append(f'<polyline class="line s{number % 6}" points="{path}"/>')
         for (cx, cy), (value_x, value_y) in zip(places, pairs, strict=True):
-            tip = f"{name}: {_figure(value_x)} {x}, {_figure(value_y)} {y}"
+            tip = f"{name}: {_figure(value_x)} {x}, {_figure(value_y, 4)} {y}"
             marks.append(
                 f'<circle class="dot s{number % 6}" cx="{cx:.1f}" cy="{cy:.1f}" r="4">'
                 f"<title>{escape(tip)}</title></circle>"
             )
-        tx, ty = _free_place(name, *places[-1], taken, first="left")
+        tx, ty = _free_place(name, *places[-1], taken)
         marks.append(f'<text class="s{number % 6}" x="{tx:.1f}" y="{ty:.1f}">{escape(name)}</text>')
     return _svg(title, HEIGHT, _frame(along, up) + "".join(marks))
 
@@ -129,7 +136,7 @@ def bars(title: str, found: Sequence[Bar], *, unit: str) -> str:
     lengths = [v for bar in found for v in (bar.measured, bar.published) if v is not None]
     most = max(lengths)
     least = min(0.0, *lengths)
-    left = 12 + max(len(bar.label) for bar in found) * LETTER
+    left = 12 + max(len(bar.label) for bar in found) * BOLD_LETTER
     right = WIDTH - 70
 
     def at(value: float) -> float:
@@ -164,10 +171,10 @@ def _kind(is_ours: bool, is_published: bool) -> str:
     return ("ours" if is_ours else "rival") + (" printed" if is_published else "")
 
 
-def _figure(value: float) -> str:
-    """Four digits, without an exponent."""
+def _figure(value: float, decimals: int = 3) -> str:
+    """Four digits, so many of them behind the point at most, without an exponent."""
     digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
-    text = f"{value:,.{min(digits, 4)}f}"
+    text = f"{value:,.{min(digits, decimals)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -181,22 +188,21 @@ def _free_place(
     cx: float,
     cy: float,
     taken: list[tuple[float, float, float, float]],
-    first: str = "right",
 ) -> tuple[float, float]:
     """Where a label begins, beside (cx, cy) and off what is taken; it takes its own place."""
     width = len(label) * LETTER
-    places = {
-        "right": (cx + 9, cy + 4),
-        "left": (cx - 9 - width, cy + 4),
-        "above": (cx - width / 2, cy - 9),
-        "below": (cx - width / 2, cy + 17),
-        "above right": (cx + 7, cy - 7),
-        "below right": (cx + 7, cy + 15),
-        "above left": (cx - 7 - width, cy - 7),
-        "below left": (cx - 7 - width, cy + 15),
-        "far above": (cx - width / 2, cy - 22),
-        "far below": (cx - width / 2, cy + 30),
-    }
+    places = [
+        (cx + 9, cy + 4),
+        (cx - 9 - width, cy + 4),
+        (cx - width / 2, cy - 9),
+        (cx - width / 2, cy + 17),
+        (cx + 7, cy - 7),
+        (cx + 7, cy + 15),
+        (cx - 7 - width, cy - 7),
+        (cx - 7 - width, cy + 15),
+        (cx - width / 2, cy - 22),
+        (cx - width / 2, cy + 30),
+    ]
 
     def overlap(place: tuple[float, float]) -> float:
         x, y = place
@@ -209,8 +215,7 @@ def _free_place(
             for other in taken
         )
 
-    order = [places[first], *places.values()]
-    x, y = min(order, key=overlap)  # the first of equals
+    x, y = min(places, key=overlap)  # the first of equals
     taken.append((x, y - 11, x + width, y + 3))
     return x, y
 
@@ -224,14 +229,14 @@ def _frame(along: Axis, up: Axis) -> str:
         parts.append(f'<line class="grid" x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}"/>')
         parts.append(
             f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">'
-            f"{_figure(tick)}</text>"
+            f"{_figure(tick, 4)}</text>"
         )
     for tick in up.ticks:
         _, y = _place(along, up, along.low, tick)
         parts.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>')
         parts.append(
             f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{_figure(tick)}</text>"
+            f"{_figure(tick, 4)}</text>"
         )
     parts.append(
         f'<text class="axis-title" x="{(LEFT + right) / 2}" y="{HEIGHT - 8}" '

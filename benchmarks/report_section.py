@@ -30,7 +30,9 @@ class PictureSet:
     images: Sequence[tuple[str, str]]
     """Caption and data URI of each, the truth last."""
     left: int = 0
-    """Which is left of the slider at first; right of it stands the last."""
+    """Which is left of the slider at first."""
+    right: int = -1
+    """Which is right of it, counted as Python's lists count."""
     note: str = ""
 
 

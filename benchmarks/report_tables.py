@@ -383,8 +383,11 @@ def _set14_row(
     value = number(score.record.values[kind])
     tolerance = quality.PSNR_TOLERANCE_DB if kind == "psnr_db" else SSIM_TOLERANCE
     is_near = abs(value - paper) <= tolerance
-    cells = (*start, f"{value:.{digits + 1}f}", f"{paper:.{digits}f}")
-    why = "" if is_near else quality_verdict(score)[1]
+    shown = 3 if kind == "psnr_db" else 4
+    cells = (*start, f"{value:.{shown}f}", f"{paper:.{digits}f}")
+    why = "" if is_near else f"{value - paper:+.{shown}f}"
+    if not is_near and ": " in (said := quality_verdict(score)[1]):
+        why += f": {said.split(': ', 1)[1]}"
     return Row(cells, "agree" if is_near else "differ", why, score.source)
 
 
@@ -425,7 +428,8 @@ def table6(evidence: Evidence) -> Section:
         count = _parameters_row(evidence, printed.method, printed.scale, printed.params_k, 6)
         cells = (printed.method, "parameters, K", *count.cells[2:])
         rows.append(Row(cells, count.verdict, count.why, count.source))
-    rows = [row for row in rows if row.cells[1]]
+    order = [row.method for row in published.table6()]
+    rows = sorted((row for row in rows if row.cells[1]), key=lambda row: order.index(row.cells[0]))
     return Section(
         "Table 6",
         "G-IDRN is the fastest in inference at x4 on B100 and slow in training.",

@@ -182,12 +182,22 @@ def test_frequencies_add_up_and_are_scored_on_their_own() -> None:
     assert frequencies.least_high_db(26.05, 36.72) == pytest.approx(23.82, abs=0.01)
 
 
-def test_the_part_with_the_most_detail_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_part_with_the_most_lines_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(comparisons, "PART_HW", (24, 32))
-    photo = np.full((96, 128, 3), 120, np.uint8)
-    photo[56:80, 72:104] = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
-    assert comparisons.most_detailed(photo) == (56, 72)
-    assert comparisons.most_detailed(photo[:20, :20]) == (0, 0)
+    plain = np.full((96, 128, 3), 120, np.uint8)
+    noise_only, striped = plain.copy(), plain.copy()
+    texture = np.random.default_rng(0).integers(60, 180, (24, 32, 3), np.uint8)
+    noise_only[8:32, 8:40] = texture
+    striped[8:32, 8:40] = texture
+    striped[56:80, 72:104] = (np.arange(32) // 3 % 2 * 120 + 60).astype(np.uint8)[None, :, None]
+    assert comparisons.most_lined(striped) == (56, 72)
+    assert comparisons.most_lined(striped[:20, :20]) == (0, 0)
+    paths = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
+    for path, image in zip(paths, (plain, noise_only, striped), strict=True):
+        write_image(path, image)
+    assert comparisons.by_lines(paths) == paths[::-1]
 
 
 def test_the_attention_alone_holds_two_matrices() -> None:
