@@ -10,7 +10,7 @@ from benchmarks.records import Record
 from benchmarks.report_evidence import URBAN, Evidence
 from benchmarks.report_plots import Bar, Point, bars, lines, scatter
 from benchmarks.report_section import PictureSet, Row, Section, Verdict
-from benchmarks.report_tables import NAMES, SSIM_TOLERANCE, number, quality_verdict
+from benchmarks.report_tables import NAMES, SSIM_TOLERANCE, frame_ms, number, quality_verdict
 from gidrn import recipes
 
 LIGHT_K = 1000
@@ -182,7 +182,7 @@ def _pictures(evidence: Evidence, folder: Path, name: str, part: str, claim: str
 def gain_verdict(
     gain: float, paper: float, *, kind: str = "psnr_db", why: str = SHORTER
 ) -> tuple[Verdict, str]:
-    """Whether a difference in quality has the paper's sign; `why` is the reason where it has not."""
+    """Whether a difference in quality has the paper's sign; `why` says why where it has not."""
     least = quality.PSNR_TOLERANCE_DB if kind == "psnr_db" else SSIM_TOLERANCE
     if abs(gain) <= least:
         unit = " dB" if kind == "psnr_db" else ""
@@ -335,11 +335,7 @@ def _figure9(evidence: Evidence) -> Section:
 
 
 def _milliseconds(entry: Record) -> noise.Estimate:
-    """The device's time where there is one, else end to end."""
-    names = [figure.name for figure in entry.figures]
-    return noise.estimate(
-        entry.figure("device_ms" if "device_ms" in names else "end_to_end_ms").samples
-    )
+    return noise.estimate(frame_ms(entry))
 
 
 def _latency(evidence: Evidence) -> Section | None:

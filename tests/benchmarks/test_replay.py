@@ -25,6 +25,7 @@ from benchmarks import (
     replay,
     replay_parts,
     report_evidence,
+    report_figures,
     report_page,
     report_plots,
     report_tables,
@@ -410,6 +411,23 @@ def test_a_claim_of_speed_is_judged_by_its_noise(
     assert report_tables.ratio_verdict(ratios, paper)[0] == verdict
 
 
+@pytest.mark.parametrize(
+    ("gain", "paper", "kind", "verdict"),
+    [
+        (0.3, 0.1, "psnr_db", "agree"),
+        (-0.3, 0.1, "psnr_db", "differ"),
+        (-0.3, -0.1, "psnr_db", "agree"),
+        (-0.02, 0.1, "psnr_db", "cannot"),
+        (-0.002, 0.1, "ssim", "differ"),
+        (0.0004, 0.1, "ssim", "cannot"),
+    ],
+)
+def test_a_difference_within_what_decoders_make_decides_nothing(
+    gain: float, paper: float, kind: str, verdict: str
+) -> None:
+    assert report_figures.gain_verdict(gain, paper, kind=kind)[0] == verdict
+
+
 def timed(model: str, engine: str, ms: list[float], over: list[float] | None = None) -> Record:
     figures = [Figure.of("end_to_end_ms", ms), Figure.of("network_only_ms", ms)]
     if over:
@@ -443,6 +461,9 @@ def test_table_6_compares_ratios_and_names_records_of_this_kind_of_machine(tmp_p
     (row,) = rows_of(table, "IMDN", "time / G-IDRN's, both on ort-cpu")
     assert (row.verdict, row.cells[2:]) == ("differ", ("0.65 (0.65 to 0.65)", "1.23"))
     assert row.source.startswith("record fps_B100_x4_mine.json: ")
+    (seconds,) = rows_of(table, "IMDN", "inference, s")
+    assert seconds.cells[2:] == ("0.0650 (0.0650 to 0.0650), ort-cpu", "0.0217")
+    assert seconds.verdict == "cannot"
     assert not rows_of(table, "IMDN", "time on ort-cpu / G-IDRN's on its own engine")
     assert "of another kind of machine" in evidence.absent["engines"]
     # What this replay measured itself comes first, and needs no stamp.
