@@ -152,62 +152,72 @@ def run(parts: Parts, folder: Path, budget_s: float) -> Progress:
     """Measure what is not there yet, as far as the budget goes, part by part.
 
     A part begins when its forecast fits into what is left; forecasts are corrected by what the
-    parts before took. One that fails is told and does not end the others.
+    parts before took. One that fails is told and does not end the others; Ctrl-C ends the
+    measuring, and what is left is told.
     """
     began = time.monotonic()
     earlier = read_ledger(folder)
     keys = {part.name: key_of(part) for part in parts.here}
-    done = {
-        part.name: earlier[part.name]
-        for part in parts.here
-        if part.name in earlier
-        and earlier[part.name].key == keys[part.name]
-        and path_of(folder, part.name).is_file()
-    }
-    absent, measured = dict(parts.absent), []
-    for kept in done.values():
-        _say(f"kept: {kept.part} (measured before, {kept.seconds:.0f} s)")
-    pace = _pace(parts, done)
+    done = _kept(parts, folder, earlier, keys)
+    absent, measured = dict(parts.absent), list[str]()
     pulse = noise.pulse_ms()
     try:
         for part in parts.here:
             if part.name in done:
                 continue
-            left = budget_s - (time.monotonic() - began)
-            forecast = part.seconds * pace
+            left = max(0.0, budget_s - (time.monotonic() - began))
+            forecast = part.seconds * _pace(parts, done)
             if forecast > left:
                 absent[part.name] = (
-                    f"{LEFT}: about {_minutes(forecast)} are wanted and "
-                    f"{_minutes(max(left, 0))} of the budget were left"
+                    f"{LEFT}: about {_minutes(forecast)} are wanted and {_minutes(left)} of the "
+                    "budget were left"
                 )
                 continue
             _say(f"[{_minutes(left)} left, about {_minutes(forecast)} for this] {part.title}")
             started = time.monotonic()
-            try:
-                found = part.measure(path_of(folder, part.name))
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
-                text = " ".join(str(error).split())[:300] or type(error).__name__
-                absent[part.name] = f"failed: {text}"
-                _say(f"{part.name} {absent[part.name]}")
+            if failure := _measure(part, folder):
+                absent[part.name] = failure
+                _say(f"{part.name} {failure}")
                 continue
-            seconds, after = time.monotonic() - started, noise.pulse_ms()
-            records.write_records(path_of(folder, part.name), found)
-            key = keys[part.name]
-            done[part.name] = Done(part.name, key, round(seconds, 2), (pulse, after))
+            seconds, after = round(time.monotonic() - started, 2), noise.pulse_ms()
+            done[part.name] = Done(part.name, keys[part.name], seconds, (pulse, after))
             measured.append(part.name)
             write_ledger(folder, {**earlier, **done})
-            pulse, pace = after, _pace(parts, done)
-        if left_over := [one for one in parts.here if absent.get(one.name, "").startswith(LEFT)]:
-            _say(
-                f"left for the next run, which goes on with them: {len(left_over)} parts, about "
-                f"{_minutes(sum(one.seconds for one in left_over) * pace)}"
-            )
+            pulse = after
     except KeyboardInterrupt:
-        _say("interrupted: the report has what was measured until now; the same command goes on")
+        _say("interrupted: the report has what was measured until now")
         for part in parts.here:
             if part.name not in done:
                 absent.setdefault(part.name, f"{LEFT}: this one was interrupted")
+    if late := [part for part in parts.here if absent.get(part.name, "").startswith(LEFT)]:
+        forecast = sum(part.seconds for part in late) * _pace(parts, done)
+        _say(f"{LEFT}, which goes on with them: {len(late)} parts, about {_minutes(forecast)}")
     return Progress(done, tuple(measured), absent, time.monotonic() - began)
+
+
+def _kept(
+    parts: Parts, folder: Path, earlier: Mapping[str, Done], keys: Mapping[str, str]
+) -> dict[str, Done]:
+    """What earlier runs measured and still holds."""
+    found = {}
+    for part in parts.here:
+        one = earlier.get(part.name)
+        if one and one.key == keys[part.name] and path_of(folder, part.name).is_file():
+            found[part.name] = one
+    if found:
+        seconds = sum(one.seconds for one in found.values())
+        _say(f"kept: {len(found)} parts, measured before in {_minutes(seconds)}")
+    return found
+
+
+def _measure(part: Part, folder: Path) -> str:
+    """Measure a part and write its records; "", or what went wrong."""
+    try:
+        found = part.measure(path_of(folder, part.name))
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        return f"failed: {' '.join(str(error).split())[:300] or type(error).__name__}"
+    records.write_records(path_of(folder, part.name), found)
+    return ""
 
 
 def _pace(parts: Parts, done: Mapping[str, Done]) -> float:

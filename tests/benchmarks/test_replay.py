@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    ablations,
     comparisons,
     frequencies,
     published,
@@ -549,3 +550,30 @@ def test_a_device_beyond_the_first_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(world, "choose_device", lambda wanted: wanted)
     with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES"):
         replay.main(device="cuda:1")
+
+
+def test_rows_are_trained_where_there_are_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1, pool_sizes=(1, 3))
+    entry = dataclasses.replace(zoo.NETWORKS["gidrn"], config=config)
+    monkeypatch.setitem(zoo.NETWORKS, "gidrn", entry)
+    monkeypatch.delenv("GIDRN_DATA", raising=False)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(3):
+        write_image(photos / f"{i}.png", noisy(256, 264, seed=i))
+    whole = ablations.make_plan
+    small = {"steps": 2, "batch": 1, "patch": 12, "held_out": 1}
+    monkeypatch.setattr(ablations, "make_plan", lambda *a, **k: whole(*a, **{**k, **small}))
+    absent: dict[str, str] = {}
+    sources = Sources("cpu", 1, None, None, (photos,))
+    part = list(replay_parts._ablation_runs(sources, absent))[2]
+    assert (part.name, absent) == ("ablations_table3", {})
+    found = part.measure(tmp_path / "ablations_table3.json")
+    assert len(found) == 2 * len(published.table3())
+    assert part.measure(tmp_path / "ablations_table3.json") == found  # each run is kept
+    evidence = report_evidence.gather({part.name: found}, Parts((part,), {}), {}, records.RESULTS)
+    rows = report_tables.table3(evidence).rows
+    assert {row.source for row in rows} == {""}  # not the checked-in record's
+    assert all(re.match(r"[+-]\d+\.\d{3} \(", row.cells[2]) for row in rows[1:])
