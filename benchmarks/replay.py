@@ -39,7 +39,10 @@ SCHEMA = "gidrn-replay/1"
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
-_SHOWN = ("report_*.py", "replay.py", "noise.py", "audit.py", "compare.py", "choose.py")
+_SHOWN = (
+    *("report_*.py", "replay.py", "noise.py", "audit.py", "contradictions/*.py"),
+    *("choose.py", "compare.py", "median_ratios.py"),
+)
 """Files of this folder that measure nothing which a part keeps."""
 
 _MEASURES = ("gidrn", "export", "runtime/gidrn_runtime")
