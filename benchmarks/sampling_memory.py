@@ -36,7 +36,7 @@ from export.rewrites.attention import Attention
 from gidrn import command_line
 from gidrn.evaluation import to_tensor
 from gidrn.networks.anrb import ANRB
-from gidrn_runtime import engines
+from gidrn_runtime import engines, processor
 
 SCALE = 2
 """Table 2's factor."""
@@ -243,7 +243,7 @@ def main(
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is at least 1, not {threads}")
-    threads = threads or records.usable_cores()
+    threads = threads or processor.usable_cores()
     name = f"sampling_memory_{model}_x{SCALE}_{records.cpu_slug()}.json"
     path = out or records.RESULTS / "local" / name
     records.check_writable(path)
