@@ -84,9 +84,6 @@ TORCH = {
 TOO_LARGE = (torch.OutOfMemoryError, FrameTooLargeError, MemoryError)
 """What is raised where memory is too little for an input."""
 
-ON_CPU = ("native", "ort-cpu")
-"""Engines of the runtime that need no GPU."""
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -138,9 +135,9 @@ def choose(text: str, device: str) -> Choice:
     status = engines.status(name)
     if not status.available:
         raise ValueError(f"{name} is not available here: {status.reason}")
-    usual: Dtype = "fp32" if name in ON_CPU else "fp16"
+    usual: Dtype = "fp32" if name in engines.ON_CPU else "fp16"
     chosen = cast("Dtype", dtype) if dtype else usual
-    return Choice(name, chosen, "cpu" if name in ON_CPU else "cuda")
+    return Choice(name, chosen, "cpu" if name in engines.ON_CPU else "cuda")
 
 
 def _check_torch(name: str, device: str) -> None:
