@@ -9,6 +9,7 @@ and the native engine's by its kernels alone.
 from __future__ import annotations
 
 import copy
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,9 @@ SMALL_SHARE = 0.005
 """Operators that take less of a run than this stand together in the table."""
 EVERY_PICTURE = 1e9
 """Seconds a pair that leave no picture out."""
+
+WAITING = "OMP_WAIT_POLICY"
+"""How OpenMP's threads wait, in the environment."""
 
 RunTensor = Callable[[NDArray[np.float32]], object]
 
@@ -114,6 +118,7 @@ def totals(
                     "g_multiply_adds_per_s": round(g_per_s, 2),
                     "product_g_multiply_adds_per_s": round(rate, 2),
                     "share_of_product": round(g_per_s / rate, 3),
+                    WAITING: os.environ.get(WAITING),
                 },
                 where=where,
             )
@@ -315,5 +320,18 @@ def main(
     return 0
 
 
+def sleeping_threads() -> None:
+    """Start this script anew with OpenMP's threads asleep while they wait, unless that is so.
+
+    PyTorch and ncnn bring an OpenMP each, whose threads spin between runs and take the cores from
+    whoever is next: ncnn then needed up to twenty times as long on two threads. OpenMP reads the
+    variable when it is loaded.
+    """
+    if WAITING not in os.environ:
+        os.environ[WAITING] = "passive"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 if __name__ == "__main__":
+    sleeping_threads()
     command_line.run(main)
