@@ -14,6 +14,7 @@ can be compared.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ from benchmarks.records import Figure, How, Record, What
 from export import proof, to_onnx
 from export.rewrites import attention, shortcut_scalars, single_shuffle
 from export.rewrites.attention import Attention
-from gidrn import command_line
+from gidrn import command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.networks.anrb import ANRB
 from gidrn_runtime import engines, processor
@@ -177,12 +178,7 @@ def free_mib() -> float:
 
 
 def measure(
-    case: Case,
-    path: Path,
-    size_hw: tuple[int, int],
-    counted: float,
-    threads: int,
-    runs: int,
+    path: Path, size_hw: tuple[int, int], counted: float, threads: int, runs: int
 ) -> tuple[list[float], str | None]:
     """MiB over the baseline, run by run; none, and why, where it does not fit."""
     room = FREE_SHARE * free_mib()
@@ -219,8 +215,59 @@ def table(found: Sequence[Record]) -> str:
     return markdown_table([*header, "PyTorch's tensors, counted, MiB", "the paper, MB"], rows)
 
 
+def records_of(
+    case: Case,
+    network: nn.Module,
+    sizes_hw: Sequence[tuple[int, int]],
+    what: What,
+    threads: int,
+    runs: int,
+) -> Iterator[Record]:
+    """A case's records, size by size; `what` is theirs but for the size."""
+    where, commit = records.here(threads), records.commit_of(records.PROJECT)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{case.name}.onnx"
+        changed, knots = exported(network, case, file)
+        for size_hw in sizes_hw:
+            counted = counted_mib(changed, size_hw)
+            taken, reason = measure(file, size_hw, counted, threads, runs)
+            square = size_hw[0] == size_hw[1] and case.part == "whole"
+            printed = case.row.memory_mb.get(size_hw[0]) if square else None
+            yield records.record(
+                dataclasses.replace(what, size_hw=size_hw),
+                How(PROTOCOL, samples=len(taken)),
+                figures=[Figure.of("taken_mib", taken)] if taken else [],
+                values={
+                    "row": case.row.samples,
+                    "part": case.part,
+                    "attention": case.how or "none",
+                    "pool_sizes": " ".join(map(str, case.row.pool_sizes)),
+                    "knots": knots,
+                    "counted_mib": round(counted, 2),
+                    "not_run": reason,
+                    "memory_method": peak_memory.METHOD,
+                },
+                published={} if printed is None else {"memory_mb": printed},
+                where=where,
+                commit=commit,
+            )
+
+
+def rows_of(text: str) -> list[published.Table2Row]:
+    """Rows of Table 2 from "all" or "none,110,infinite", in that order."""
+    by_name = {row.samples: row for row in published.table2()}
+    names = list(by_name) if text.strip() == "all" else list(command_line.words(text))
+    for name in names:
+        if name not in by_name:
+            raise zoo.unknown("row of Table 2", name, by_name)
+    if not names:
+        raise ValueError(f"--rows wants all, or rows among {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
 def main(
     model: str = "gidrn",
+    rows: str = "all",
     sizes: str = PAPER_SIZES,
     unsampled: str = UNSAMPLED_SIZE,
     threads: int | None = None,
@@ -231,11 +278,13 @@ def main(
 
     Args:
         model: a network of the zoo with an ANRB.
+        rows: Table 2's S, with commas between; or all.
         sizes: HEIGHTxWIDTH of the inputs, with commas between.
         unsampled: further sizes for the row without sampling alone.
         threads: CPU threads; all cores by default.
         runs: processes a file and size.
-        out: the JSON file to write; benchmarks/results/local/sampling_memory_... by default.
+        out: the JSON file to write, benchmarks/results/local/sampling_memory_... by default; what
+            a file that is there has measured is kept, and not measured again.
     """
     of_all = [to_onnx.parse_size(size) for size in command_line.words(sizes)]
     of_infinite = [to_onnx.parse_size(size) for size in command_line.words(unsampled)]
@@ -244,47 +293,32 @@ def main(
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is at least 1, not {threads}")
     threads = threads or processor.usable_cores()
+    every = list(cases(rows_of(rows)))
     name = f"sampling_memory_{model}_x{SCALE}_{records.cpu_slug()}.json"
     path = out or records.RESULTS / "local" / name
     records.check_writable(path)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     network, weights, _ = exported_models.with_weights(model, SCALE, None)
-    where, commit = records.here(threads), records.commit_of(records.PROJECT)
-    found: list[Record] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for case in tqdm(list(cases(published.table2())), desc="Table 2's memory", leave=False):
-            file = Path(folder) / f"{case.name}.onnx"
-            changed, knots = exported(network, case, file)
-            for size_hw in [*of_all, *(of_infinite if case.row.samples == "infinite" else [])]:
-                counted = counted_mib(changed, size_hw)
-                taken, reason = measure(case, file, size_hw, counted, threads, runs)
-                square = size_hw[0] if size_hw[0] == size_hw[1] else None
-                printed = case.row.memory_mb.get(square) if square else None
-                found.append(
-                    records.record(
-                        What(model, SCALE, ENGINE, size_hw=size_hw, weights=weights),
-                        How(PROTOCOL, samples=len(taken)),
-                        figures=[Figure.of("taken_mib", taken)] if taken else [],
-                        values={
-                            "row": case.row.samples,
-                            "part": case.part,
-                            "attention": case.how or "none",
-                            "pool_sizes": " ".join(map(str, case.row.pool_sizes)),
-                            "knots": knots,
-                            "counted_mib": round(counted, 2),
-                            "not_run": reason,
-                            "memory_method": peak_memory.METHOD,
-                        },
-                        published={"memory_mb": printed}
-                        if printed and case.part == "whole"
-                        else {},
-                        where=where,
-                        commit=commit,
-                    )
-                )
-                records.write_records(path, found)
+    found = records.read_records(path) if path.exists() else []
+    what = What(model, SCALE, ENGINE, weights=weights)
+    for case in tqdm(every, desc="Table 2's memory", leave=False):
+        sizes_hw = [*of_all, *(of_infinite if case.row.samples == "infinite" else [])]
+        missing = [size_hw for size_hw in sizes_hw if not is_in(found, case, size_hw)]
+        for entry in records_of(case, network, missing, what, threads, runs) if missing else ():
+            found.append(entry)
+            records.write_records(path, found)
     print(table(found))
     print(f"\nwritten to {path}")
+
+
+def is_in(found: Sequence[Record], case: Case, size_hw: tuple[int, int]) -> bool:
+    """Whether a case was measured at a size."""
+    wanted = (case.row.samples, case.part, case.how or "none", size_hw)
+    return any(
+        (entry.values["row"], entry.values["part"], entry.values["attention"], entry.what.size_hw)
+        == wanted
+        for entry in found
+    )
 
 
 if __name__ == "__main__":

@@ -211,6 +211,7 @@ def gain(scale: int, measure: str) -> Finding:
     least = ours / (theirs + 2 * half)
     most = ours / (theirs - 2 * half) if round(theirs - 2 * half, digits + 1) > 0 else math.inf
     within = least <= claim.value <= most
+    up_to = f"to {most:.2f}" if math.isfinite(most) else "up"
     printed = f"{ratio:.2f}" == f"{claim.value:.2f}"
     if kind == "psnr" and scale == 2:
         note = "; 0.62 / 0.04 is 15.50, and 0.62 is the sum with 32.22 dB for B100's 32.42"
@@ -227,7 +228,7 @@ def gain(scale: int, measure: str) -> Finding:
             f"RFDN-L by {theirs:.{digits}f}{UNIT[measure]}",
         ),
         f"{ours:.{digits}f} / {theirs:.{digits}f} = {ratio:.2f}; with every figure rounded the "
-        f"worst way anything from {least:.2f} to {most:.2f}{note}",
+        f"worst way anything from {least:.2f} {up_to}{note}",
         "consistent" if printed else "cannot be decided" if within else "contradiction",
         "no ratio of gains is reported here: its divisor is within the rounding of the table",
     )

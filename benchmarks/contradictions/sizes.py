@@ -345,13 +345,14 @@ def unit_of_parameters() -> Finding:
     """Section 3.5 gives a number of parameters in MB."""
     claim = published.prose()["idrn_params_least"]
     row = next(row for row in published.table6() if row.method == "IDRN")
-    mib = row.params_k * 1e3 * 4 / 1e6
+    megabytes = row.params_k * 1e3 * 4 / 1e6
     return Finding(
         "Unit of IDRN's parameters",
         f"{claim.place} against Table 6",
         (f"Section 3.5: {claim.words}", f"Table 6: {row.params_k} K parameters"),
-        f"{row.params_k} K are {row.params_k / 1e3:.2f} million; in FP32 they take {mib:.1f} MB",
-        judged(abs(mib - claim.value) < 0.5),
+        f"{row.params_k} K are {row.params_k / 1e3:.2f} million; in FP32 they take {megabytes:.1f} "
+        f"MB, which is above {claim.value:.0f} MB, though millions of parameters must be meant",
+        "consistent" if megabytes - claim.value < 0.5 else "cannot be decided",
         "parameters are counted in thousands here, memory in MiB of 2**20 bytes",
     )
 

@@ -99,6 +99,9 @@ def test_rows_are_measured(
     shown = capsys.readouterr().out
     assert "not run: needs 107 GiB and 2 GiB may be taken" in shown
     assert "ANRB alone" in shown
+    sampling_memory.main(sizes="10x14", unsampled="400x300", threads=1, runs=1, out=out)
+    assert records.read_records(out) == found  # nothing is measured twice
+    assert len(ran) == 7
 
 
 def test_another_networks_file_is_not_measured(network: nn.Module, tmp_path: Path) -> None:
@@ -118,6 +121,8 @@ def test_another_networks_file_is_not_measured(network: nn.Module, tmp_path: Pat
         ({"sizes": ""}, "--sizes"),
         ({"sizes": "10"}, "HEIGHTxWIDTH"),
         ({"threads": 0}, "--threads"),
+        ({"rows": "60"}, "no row of Table 2 is called '60'"),
+        ({"rows": ","}, "--rows wants all"),
         ({"model": "gidr"}, "gidrn"),
         ({"model": "imdn"}, "0 ANRBs"),
     ],
