@@ -38,6 +38,9 @@ LEDGER = "replay.json"
 
 SCHEMA = "gidrn-replay/1"
 
+PRIOR_S = 30.0
+"""How many seconds of measuring the forecasts count for."""
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 _SHOWN = (
@@ -170,7 +173,7 @@ def run(parts: Parts, folder: Path, budget_s: float) -> Progress:
             if part.name in done:
                 continue
             left = max(0.0, budget_s - (time.monotonic() - began))
-            forecast = part.seconds * _pace(parts, done)
+            forecast = _forecast(part, parts, done)
             if forecast > left:
                 absent[part.name] = (
                     f"{LEFT}: about {_minutes(forecast)} are wanted and {_minutes(left)} of the "
@@ -194,7 +197,7 @@ def run(parts: Parts, folder: Path, budget_s: float) -> Progress:
             if part.name not in done:
                 absent.setdefault(part.name, f"{LEFT}: this one was interrupted")
     if late := [part for part in parts.here if absent.get(part.name, "").startswith(LEFT)]:
-        forecast = sum(part.seconds for part in late) * _pace(parts, done)
+        forecast = sum(_forecast(part, parts, done) for part in late)
         _say(f"{LEFT}, which goes on with them: {len(late)} parts, about {_minutes(forecast)}")
     return Progress(done, tuple(measured), absent, time.monotonic() - began)
 
@@ -224,12 +227,17 @@ def _measure(part: Part, folder: Path) -> str:
     return ""
 
 
-def _pace(parts: Parts, done: Mapping[str, Done]) -> float:
-    """How much longer parts take here than their forecasts, from those that are done."""
-    known = [(part.seconds, done[part.name].seconds) for part in parts.here if part.name in done]
-    forecast = sum(pair[0] for pair in known)
-    # As if another 60 s had gone by the forecast: one short part says little of the long ones.
-    return (sum(pair[1] for pair in known) + 60) / (forecast + 60)
+def _forecast(part: Part, parts: Parts, done: Mapping[str, Done]) -> float:
+    """Seconds that a part may take here: its forecast, corrected by those that are done.
+
+    Parts of its own kind tell the most; where there are none, all do. It is as if another PRIOR_S
+    had gone by the forecast, since a few short parts say little of a long one.
+    """
+    known = [one for one in parts.here if one.name in done]
+    same = [one for one in known if one.kind == part.kind] or known
+    forecast = sum(one.seconds for one in same)
+    taken = sum(done[one.name].seconds for one in same)
+    return part.seconds * (taken + PRIOR_S) / (forecast + PRIOR_S)
 
 
 def _minutes(seconds: float) -> str:

@@ -127,6 +127,22 @@ def test_a_part_beyond_the_budget_is_left_and_a_smaller_one_still_done(
     assert "min left, about 1 s for this] the part short" in told
 
 
+def test_forecasts_follow_parts_of_their_own_kind(tmp_path: Path) -> None:
+    quick = [dataclasses.replace(a_part(f"q{i}", [], seconds=100), kind="quick") for i in range(3)]
+    slow = [dataclasses.replace(a_part(f"s{i}", [], seconds=100), kind="slow") for i in range(2)]
+    parts = Parts((*quick, *slow), {})
+    done = {
+        "q0": replay.Done("q0", "", 20.0, (1.0, 1.0)),
+        "q1": replay.Done("q1", "", 20.0, (1.0, 1.0)),
+        "s0": replay.Done("s0", "", 400.0, (1.0, 1.0)),
+    }
+    assert replay._forecast(quick[2], parts, {}) == 100
+    assert replay._forecast(quick[2], parts, done) == pytest.approx(100 * 70 / 230)
+    assert replay._forecast(slow[1], parts, done) == pytest.approx(100 * 430 / 130)
+    other = a_part("other", [], seconds=100)
+    assert replay._forecast(other, parts, done) == pytest.approx(100 * 470 / 330)
+
+
 def test_a_part_that_fails_is_told_and_does_not_end_the_others(tmp_path: Path) -> None:
     calls: list[str] = []
 
