@@ -317,22 +317,41 @@ def direction(differences: Sequence[float], paper: float | None, *others: float)
     return word if len(differences) > 1 else f"{word} (one seed)"
 
 
-def direction_table(found: Sequence[Record], name: str) -> str:
-    """Every row's score on one set, seed by seed, beside the paper's, as a Markdown table."""
+@dataclass(frozen=True)
+class Compared:
+    """A row's scores on one set, beside the first row's and the paper's."""
+
+    row: str
+    scores_db: Mapping[int, float]
+    """By seed."""
+    to_first_db: float | None
+    """The mean over seeds; None for the first row, and without a common seed."""
+    direction: str
+    """See `direction`; "" where there is no difference."""
+    paper_db: float | None
+    """What the paper prints on the set beside which the row stands."""
+    paper_to_first_db: float | None
+
+
+def paper_set_of(table: int, name: str) -> str:
+    """The set whose printed figures stand beside scores on `name`."""
+    return name if name in next(iter(published_psnr(table).values())) else PAPER_SET
+
+
+def compared(found: Sequence[Record], name: str) -> list[Compared]:
+    """Every row's scores on one set and which way they point; `found` are of one table."""
     table = int(str(found[0].values["table"]))
     printed = published_psnr(table)
-    paper_set = name if name in next(iter(printed.values())) else PAPER_SET
+    paper_set = paper_set_of(table, name)
     scores: dict[str, dict[int, float]] = {}
     for entry in found:
         of_row = scores.setdefault(str(entry.values["row"]), {})
         of_row[int(str(entry.values["seed"]))] = mean_score(entry, name)
     first = next(iter(printed))
-    seeds = list(dict.fromkeys(seed for of_row in scores.values() for seed in of_row))
     rows = []
     for row, of_row in scores.items():
         common = [seed for seed in of_row if seed in scores.get(first, {})]
         differences = [of_row[seed] - scores[first][seed] for seed in common]
-        paper = printed[row].get(paper_set)
         papers = {
             one: score - printed[first][one]
             for one, score in printed[row].items()
@@ -341,16 +360,38 @@ def direction_table(found: Sequence[Record], name: str) -> str:
         others = [papers[one] for one in papers if one != paper_set]
         is_compared = row != first and bool(differences)
         rows.append(
-            [
+            Compared(
                 row,
-                *(f"{of_row[seed]:.3f}" if seed in of_row else "none" for seed in seeds),
-                f"{statistics.fmean(of_row.values()):.3f}",
-                f"{statistics.fmean(differences):+.3f}" if is_compared else "",
+                of_row,
+                statistics.fmean(differences) if is_compared else None,
                 direction(differences, papers.get(paper_set), *others) if is_compared else "",
-                "none" if paper is None else f"{paper:.3f}",
-                f"{papers[paper_set]:+.3f}" if row != first and paper_set in papers else "",
-            ]
+                printed[row].get(paper_set),
+                papers.get(paper_set) if row != first else None,
+            )
         )
+    return rows
+
+
+def direction_table(found: Sequence[Record], name: str) -> str:
+    """Every row's score on one set, seed by seed, beside the paper's, as a Markdown table."""
+    entries = compared(found, name)
+    seeds = list(dict.fromkeys(seed for entry in entries for seed in entry.scores_db))
+    rows = [
+        [
+            entry.row,
+            *(
+                f"{entry.scores_db[seed]:.3f}" if seed in entry.scores_db else "none"
+                for seed in seeds
+            ),
+            f"{statistics.fmean(entry.scores_db.values()):.3f}",
+            "" if entry.to_first_db is None else f"{entry.to_first_db:+.3f}",
+            entry.direction,
+            "none" if entry.paper_db is None else f"{entry.paper_db:.3f}",
+            "" if entry.paper_to_first_db is None else f"{entry.paper_to_first_db:+.3f}",
+        ]
+        for entry in entries
+    ]
+    paper_set = paper_set_of(int(str(found[0].values["table"])), name)
     header = [
         f"{name}, PSNR in dB",
         *(f"seed {seed}" for seed in seeds),

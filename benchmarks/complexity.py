@@ -253,6 +253,11 @@ def count(network: nn.Module, size_hw: tuple[int, int]) -> Counts:
 def count_model(name: str, scale: int, size_hw: tuple[int, int]) -> Counts:
     """Count a line of CONFIGS without making its weights."""
     network, config = CONFIGS[name]
+    return count_config(network, scale, config, size_hw)
+
+
+def count_config(network: str, scale: int, config: Any, size_hw: tuple[int, int]) -> Counts:
+    """Count a network of the zoo in a configuration of its own, without making its weights."""
     with torch.device("meta"):
         built = zoo.create(network, scale, config=config)
     return count(built.to("meta"), size_hw)  # what was made of NumPy's arrays is elsewhere

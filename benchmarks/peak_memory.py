@@ -49,14 +49,17 @@ def peak_memory(
     tiles: str | tuple[int, int] = "never",
     memory_mib: int | None = None,
     tile_rounds: int | None = None,
+    tensors: bool = False,
 ) -> PeakMemory:
-    """Measure a model in a process of its own; the last three are `Upscaler`'s.
+    """Measure a model in a process of its own; `tiles` and the next two are `Upscaler`'s.
 
-    Raises OSError where that process fails.
+    With `tensors` the engine runs float tensors (1, 3, H, W) without an `Upscaler` around it, so
+    that the file may be any network. Raises OSError where that process fails.
     """
     sizes = [f"{height}x{width}" for height, width in sizes_hw]
     options = json.dumps({"tiles": tiles, "memory_mib": memory_mib, "tile_rounds": tile_rounds})
     command = [sys.executable, __file__, str(model), engine, str(threads or 0), options, *sizes]
+    command += ["--tensors"] if tensors else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
@@ -89,6 +92,20 @@ def measure(
     return PeakMemory(round(baseline_mib, 1), round(_peak_mib(), 1))
 
 
+def measure_tensors(
+    model: Path, engine: str, threads: int | None, sizes_hw: list[tuple[int, int]]
+) -> PeakMemory:
+    """Measure an engine on tensors in this process, which should be fresh."""
+    made = engines.engine_class(engine)
+    made.installed_version()  # imports the engine's library
+    baseline_mib = psutil.Process().memory_info().rss / 1024**2
+    opened = made(model, threads)
+    for height, width in sizes_hw:
+        opened.run(np.full((1, 3, height, width), 0.5, np.float32))
+    opened.close()
+    return PeakMemory(round(baseline_mib, 1), round(_peak_mib(), 1))
+
+
 def _peak_mib() -> float:
     """The highest resident memory of this process so far."""
     status = Path("/proc/self/status")
@@ -113,6 +130,7 @@ def main() -> None:
     parser.add_argument("threads", type=int, help="CPU threads; 0 leaves it to the engine")
     parser.add_argument("options", type=json.loads, help="further ones of Upscaler, as JSON")
     parser.add_argument("sizes", nargs="+", help="HEIGHTxWIDTH of a frame")
+    parser.add_argument("--tensors", action="store_true", help="run tensors, not frames")
     given = parser.parse_args()
     sizes_hw = []
     for size in given.sizes:
@@ -121,7 +139,11 @@ def main() -> None:
     options = given.options
     if isinstance(options["tiles"], list):
         options["tiles"] = tuple(options["tiles"])
-    found = measure(given.model, given.engine, given.threads or None, sizes_hw, options)
+    threads = given.threads or None
+    if given.tensors:
+        found = measure_tensors(given.model, given.engine, threads, sizes_hw)
+    else:
+        found = measure(given.model, given.engine, threads, sizes_hw, options)
     print(json.dumps({"baseline_mib": found.baseline_mib, "peak_mib": found.peak_mib}))
 
 

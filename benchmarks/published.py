@@ -1,4 +1,4 @@
-"""What the paper prints in Tables 1 to 6, as typed rows; the files are in `published/`.
+"""What the paper prints in Tables 1 to 6 and in its prose, typed; the files are in `published/`.
 
 Published figures are other people's, from other machines: they stand beside measured ones, never
 among them. The slips of the printed tables are kept as printed.
@@ -44,6 +44,13 @@ METHODS: dict[str, str] = {
 }
 """Our names, and the paper's for the same methods; CARN-M, RFDN of AIM 2020, VDSR and FSRCNN are in
 none of its tables."""
+
+
+RIVALS = (
+    *("Bicubic", "SRCNN", "FSRCNN", "VDSR", "DRCN", "LapSRN", "DRRN", "MemNet", "IDN", "SRMDNF"),
+    *("CARN", "SMSR", "IMDN", "IMDN-JDSR", "PAN", "RFDN-L", "LatticeNet"),
+)
+"""Whom Section 3.4 says it compares with, in its order and by the paper's names."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,31 @@ class Table6Row:
     """Seconds for 100 training steps."""
     inference_s: float
     """Mean seconds an image."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Whom Table 4 prints in bold and whom underlined, in one column at one factor."""
+
+    scale: int
+    dataset: str
+    measure: str
+    """ "psnr_db" or "ssim"."""
+    best: tuple[str, ...]
+    """Bold: the paper's names of methods."""
+    second: tuple[str, ...]
+    """Underlined; one column has nobody."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A figure in the paper's running text."""
+
+    place: str
+    value: float
+    unit: str
+    words: str
+    """The sentence, in English and shortened."""
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -257,3 +289,25 @@ def table6() -> list[Table6Row]:
         )
         for row in _rows("table6_runtime.csv")
     ]
+
+
+def table4_marks() -> list[Marks]:
+    """Bold and underlined figures of Table 4, column by column."""
+    return [
+        Marks(
+            int(row["scale"]),
+            row["dataset"],
+            row["measure"],
+            tuple(row["best"].split(";")),
+            tuple(name for name in row["second"].split(";") if name),
+        )
+        for row in _rows("table4_marks.csv")
+    ]
+
+
+def prose() -> dict[str, Statement]:
+    """Figures of the running text by name."""
+    return {
+        row["key"]: Statement(row["place"], float(row["value"]), row["unit"], row["statement"])
+        for row in _rows("prose.csv")
+    }

@@ -346,6 +346,7 @@ def measure(
 
     An image that `journal` has is taken from there; the others are added to it, one by one.
     """
+    where = records.here()
     scores = []
     for path in tqdm(paths, desc=f"{method.name} x{scale} {dataset}", leave=False, disable=None):
         key = journal_key(method, dataset, scale, path)
@@ -391,6 +392,7 @@ def measure(
         ],
         values=values,
         published=paper,
+        where=where,
     )
 
 

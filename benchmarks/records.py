@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from gidrn.files import replacing
 from gidrn_runtime import processor
 
 SCHEMA = "gidrn-benchmark/1"
@@ -111,6 +110,30 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class State:
+    """What changes about a machine while it measures; None where the system does not tell."""
+
+    when: str
+    """UTC, ISO 8601."""
+    load: float | None
+    """Load average over the minute before."""
+    cpu_mhz: tuple[float, float] | None
+    """Clock of the slowest and of the fastest core. A virtual machine tells a constant one."""
+    governor: str | None
+    """How Linux chooses the clocks: "performance", "powersave", …"""
+    power: str | None
+    """"mains", or "battery 80 %, Discharging"."""
+    temperature_c: float | None
+    """Of the hottest thermal zone."""
+    cpu_s: float | None
+    """Seconds since boot, summed over all CPUs."""
+    steal_s: float | None
+    """Those of `cpu_s` in which a virtual machine wanted a CPU that its host gave to others."""
+    gpu: str | None
+    """See `gpu_state`."""
+
+
+@dataclass(frozen=True)
 class Where:
     """The machine, without its name."""
 
@@ -129,6 +152,8 @@ class Where:
     """Installed packages that matter."""
     load: float | None
     """The machine's load average over the minute before; well above 0 means a busy machine."""
+    state: State | None = None
+    """Clocks, power and load before the measurement; None in files written without it."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +186,8 @@ class Record:
     """Single numbers and words that have no samples: counts, ratios, peaks."""
     published: Mapping[str, Value] = field(default_factory=dict)
     """What the paper prints for the same thing, on its own machine."""
+    after: State | None = None
+    """The machine's state when the measurement was over; None in files written without it."""
 
     def figure(self, name: str) -> Figure:
         """The figure called `name`. Raises KeyError that names those there are."""
@@ -187,25 +214,44 @@ def record(
     where: Where | None = None,
     commit: Commit | None = None,
 ) -> Record:
-    """A record stamped with now, and with this machine and commit where none are given."""
+    """A record stamped with now, and with this machine and commit where none are given.
+
+    `where` is best taken before the measurement: its state is the one before, that of now the one
+    after.
+    """
+    after = state()
     return Record(
         what,
         how,
         tuple(figures),
         where or here(),
-        datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        after.when,
         commit or commit_of(PROJECT),
         dict(values or {}),
         dict(published or {}),
+        after,
+    )
+
+
+def state() -> State:
+    """Clocks, power and load of this machine now."""
+    cpu_s, steal_s = _cpu_seconds()
+    return State(
+        when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        load=_load(),
+        cpu_mhz=_cpu_mhz(),
+        governor=_content(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        power=_power(),
+        temperature_c=_temperature_c(),
+        cpu_s=cpu_s,
+        steal_s=steal_s,
+        gpu=gpu_state(),
     )
 
 
 def here(threads: int | None = None) -> Where:
     """This machine, now."""
-    try:
-        load = round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):  # Windows has none
-        load = None
+    now = state()
     return Where(
         cpu=processor.name(),
         arithmetic=tuple(flag for flag in _ARITHMETIC if flag in processor.features()),
@@ -215,7 +261,8 @@ def here(threads: int | None = None) -> Where:
         os=_os(),
         python=platform.python_version(),
         versions=_versions(),
-        load=load,
+        load=now.load,
+        state=now,
     )
 
 
@@ -273,6 +320,8 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
         except ValueError as error:
             raise ValueError(f"{entry.what} has a figure that is no finite number") from error
     head = f'"schema": {json.dumps(SCHEMA)},\n"percentiles": {json.dumps(PERCENTILE_METHOD)},\n'
+    from gidrn.files import replacing  # brings PyTorch along, which reading does without
+
     text = "{\n" + head + '"records": [\n' + ",\n".join(lines) + "\n]\n}\n"
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -313,12 +362,26 @@ def _record_from(entry: dict[str, Any]) -> Record:
             )
             for figure in entry["figures"]
         ),
-        where=Where(**{**entry["where"], "arithmetic": tuple(entry["where"]["arithmetic"])}),
+        where=Where(
+            **{
+                **entry["where"],
+                "arithmetic": tuple(entry["where"]["arithmetic"]),
+                "state": _state_from(entry["where"].get("state")),
+            }
+        ),
         when=entry["when"],
         commit=Commit(**entry["commit"]),
         values=entry["values"],
         published=entry["published"],
+        after=_state_from(entry.get("after")),
     )
+
+
+def _state_from(entry: dict[str, Any] | None) -> State | None:
+    if entry is None:
+        return None
+    mhz = entry["cpu_mhz"]
+    return State(**{**entry, "cpu_mhz": None if mhz is None else (mhz[0], mhz[1])})
 
 
 def _answer(*command: str) -> str | None:
@@ -328,6 +391,58 @@ def _answer(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _content(path: Path) -> str | None:
+    """What a file of the system says, or None where it is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip() or None
+    except OSError:
+        return None
+
+
+def _load() -> float | None:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):  # Windows has none
+        return None
+
+
+def _cpu_mhz() -> tuple[float, float] | None:
+    cores = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    mhz = [float(khz) / 1000 for core in cores if (khz := _content(core)) and khz.isdecimal()]
+    if not mhz:
+        listed = _content(Path("/proc/cpuinfo")) or ""
+        mhz = [float(m) for m in re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", listed, re.MULTILINE)]
+    return (round(min(mhz), 1), round(max(mhz), 1)) if mhz else None
+
+
+def _power() -> str | None:
+    """Mains or battery, from Linux's power supplies; a server has none of them."""
+    found = {}
+    for supply in sorted(Path("/sys/class/power_supply").glob("*")):
+        kind, online = _content(supply / "type"), _content(supply / "online")
+        if kind == "Battery" and (left := _content(supply / "capacity")):
+            found["battery"] = f"battery {left} %, {_content(supply / 'status') or 'unknown'}"
+        elif kind == "Mains" and online == "1":
+            found["mains"] = "mains"
+    return found.get("mains") or found.get("battery")
+
+
+def _temperature_c() -> float | None:
+    zones = Path("/sys/class/thermal").glob("thermal_zone*/temp")
+    degrees = [float(t) / 1000 for zone in zones if (t := _content(zone)) and t.isdecimal()]
+    return round(max(degrees), 1) if degrees else None
+
+
+def _cpu_seconds() -> tuple[float | None, float | None]:
+    """All CPUs' seconds since boot and the stolen ones among them, from Linux's /proc/stat."""
+    found = re.search(r"^cpu +(.+)$", _content(Path("/proc/stat")) or "", re.MULTILINE)
+    ticks = [int(part) for part in found.group(1).split()] if found else []
+    if len(ticks) < 8:  # user, nice, system, idle, iowait, irq, softirq, steal
+        return None, None
+    a_second = os.sysconf("SC_CLK_TCK")
+    return round(sum(ticks[:8]) / a_second, 2), round(ticks[7] / a_second, 2)
 
 
 def _os() -> str:

@@ -401,6 +401,8 @@ def choose_groups(
         ValueError: there is no such engine.
         EngineUnavailable: it is not here.
     """
+    if not (found := engines.status(engine)).available:  # told before the work
+        raise EngineUnavailable(found.reason)
     on = proof.small(proof.cases(proof.read_photos(), labels.scale, size_hw=size_hw))[:1]
     form = _Form(how, opset, size_hw)
 

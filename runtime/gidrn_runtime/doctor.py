@@ -6,6 +6,7 @@ import os
 import platform
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from gidrn_runtime import engine_choice, engines, models
 from gidrn_runtime.engine_choice import Choice, Chooser
 from gidrn_runtime.errors import EngineUnavailable, ModelError
 from gidrn_runtime.image_files import import_cv2
+from gidrn_runtime.video.library import import_av
 
 TRIAL_HW = (16, 24)
 """Size of the frame that each model enlarges on each engine."""
@@ -57,7 +59,8 @@ def examine() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "numpy": np.__version__,
-        "opencv": _opencv(),
+        "opencv": _package(import_cv2),
+        "pyav": _package(import_av),
         "engines": [asdict(status) for status in found],
         "models": shipped,
         "choices": [asdict(one) for path in models.shipped().values() for one in _choices(path)],
@@ -78,9 +81,8 @@ def report(facts: dict[str, Any]) -> str:
         f"gidrn_runtime {facts['gidrn_runtime']}",
         f"Python {facts['python']} on {facts['platform']}, {facts['cpus']} CPUs",
         f"NumPy {facts['numpy']}",
-        f"OpenCV {facts['opencv']['version']}"
-        if facts["opencv"]["version"]
-        else f"OpenCV not available: {facts['opencv']['reason']}",
+        _package_text("OpenCV", facts["opencv"]),
+        _package_text("PyAV", facts["pyav"]),
         "engines, the fastest first:",
     ]
     for engine in facts["engines"]:
@@ -212,8 +214,14 @@ def _try(path: Path, engine: str) -> dict[str, Any]:
     return {"engine": engine, "ok": True, "ms": elapsed_ms, "error": ""}
 
 
-def _opencv() -> dict[str, str | None]:
+def _package(import_it: Callable[[], Any]) -> dict[str, str | None]:
     try:
-        return {"version": import_cv2().__version__, "reason": ""}
+        return {"version": import_it().__version__, "reason": ""}
     except ImportError as error:
         return {"version": None, "reason": str(error)}
+
+
+def _package_text(name: str, found: dict[str, str | None]) -> str:
+    if found["version"]:
+        return f"{name} {found['version']}"
+    return f"{name} not available: {found['reason']}"

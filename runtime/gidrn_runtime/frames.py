@@ -10,13 +10,13 @@ the network therefore never sees it and cannot draw it into the edges.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gidrn_runtime.engines.base import Tensor
-from gidrn_runtime.upscaler import Upscaler
+from gidrn_runtime.upscaler import Frame
 
 Image = npt.NDArray[Any]
 """uint8 or uint16; (H, W) or (H, W, 1) gray, (H, W, 3) colour, (H, W, 4) colour and alpha."""
@@ -25,7 +25,25 @@ LUMA_RGB = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of ITU-R BT.601 for a gray value of R, G, B."""
 
 
-def upscale_image(upscaler: Upscaler, image: Image, *, premultiplied: bool = False) -> Image:
+class Enlarger(Protocol):
+    """What is wanted of an `Upscaler` here."""
+
+    @property
+    def scale(self) -> int:
+        """Output pixels a side for one of the input."""
+
+    @property
+    def color(self) -> str:
+        """``bgr`` or ``rgb``: the order of a frame's channels."""
+
+    def __call__(self, frame: Frame) -> Frame:
+        """uint8 (H, W, 3) -> uint8 (s*H, s*W, 3)."""
+
+    def run_tensor(self, x: Tensor) -> Tensor:
+        """float32 RGB (1, 3, H, W) in [0, 1] -> (1, 3, s*H, s*W)."""
+
+
+def upscale_image(upscaler: Enlarger, image: Image, *, premultiplied: bool = False) -> Image:
     """Enlarge an image of any kind; dtype, number of channels and dimensions stay what they are.
 
     uint8 or uint16 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); colour channels in
@@ -117,7 +135,7 @@ def cover_hidden(colour: Tensor, alpha: npt.NDArray[np.float32]) -> Tensor:
     return np.where(alpha > 0, colour, around[:, :height, :width])
 
 
-def _enlarge_gray(upscaler: Upscaler, plane: Image) -> Image:
+def _enlarge_gray(upscaler: Enlarger, plane: Image) -> Image:
     """(H, W) -> (s*H, s*W) of the same dtype."""
     peak = np.iinfo(plane.dtype).max
     tensor = np.empty((1, 3, *plane.shape), np.float32)
@@ -126,7 +144,7 @@ def _enlarge_gray(upscaler: Upscaler, plane: Image) -> Image:
     return _quantise(np.tensordot(LUMA_RGB, upscaler.run_tensor(tensor)[0], axes=1), plane.dtype)
 
 
-def _enlarge_alpha(upscaler: Upscaler, alpha: Image) -> Image:
+def _enlarge_alpha(upscaler: Enlarger, alpha: Image) -> Image:
     """As a gray plane, but exact where the input and its neighbours are all opaque or all clear."""
     scale = upscaler.scale
     peak = np.iinfo(alpha.dtype).max

@@ -6,14 +6,14 @@ import importlib
 from typing import Any
 
 
-def load(package: str, needs: str, remedy: str) -> Any:
+def load(package: str, needs: str, remedy: str, missing: type[Exception] = ImportError) -> Any:
     """Import `package`; `needs` says what for, such as ``image files need OpenCV``.
 
     Raises:
-        ImportError: it is missing or does not start here, with the remedy.
+        ImportError (or `missing`): it is not there or does not start here, with the remedy.
     """
     try:
         return importlib.import_module(package)
     except Exception as error:  # a broken installation raises more than ImportError
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ImportError(f"{needs}, which cannot be imported here ({reason}); {remedy}") from error
+        raise missing(f"{needs}, which cannot be imported here ({reason}); {remedy}") from error

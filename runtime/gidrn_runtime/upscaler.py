@@ -315,6 +315,15 @@ class Upscaler:
         high: Frame = self._enlarge(frame[None])[0]
         return high
 
+    def prepare(self, height: int, width: int) -> None:
+        """Decide now what the first frame of this size would decide: with ``auto``, the engine.
+
+        For those who want no delay at the first frame, or to know before it what will run. Raises
+        RuntimeError after `close`.
+        """
+        with self._in_use(height, width):
+            pass
+
     def batch(
         self,
         frames: Sequence[Frame] | npt.NDArray[np.uint8],

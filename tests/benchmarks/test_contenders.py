@@ -86,7 +86,7 @@ def test_precision_is_that_of_the_device_unless_it_is_named(
 ) -> None:
     monkeypatch.setattr(engines, "status", lambda name: EngineStatus(name, True, "1", "", ""))
     for text, chosen in {
-        "ort-cpu": Choice("ort-cpu", "fp32", "cpu"),
+        **{name: Choice(name, "fp32", "cpu") for name in engines.ON_CPU},
         "ort-cpu:fp16": Choice("ort-cpu", "fp16", "cpu"),
         "ort-cuda": Choice("ort-cuda", "fp16", "cuda"),
         "tensorrt:fp32": Choice("tensorrt", "fp32", "cuda"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -146,3 +147,56 @@ def test_the_commit_is_that_of_the_folder_and_dirty_once_a_file_differs(tmp_path
     assert records.commit_of(tmp_path).dirty is True
     # A plain folder inside someone else's work tree has no commit of its own.
     assert records.commit_of(results) == Commit("unknown", None)
+
+
+def test_a_record_carries_the_machines_state_before_and_after(tmp_path: Path) -> None:
+    before = records.here()
+    written = records.record(What("gidrn", 4, "none"), How("counted"), where=before)
+    assert written.where.state == before.state
+    assert written.after is not None
+    assert written.after.when == written.when
+    records.write_records(tmp_path / "new.json", [written])
+    assert records.read_records(tmp_path / "new.json") == [written]
+
+
+def test_a_file_from_before_states_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    records.write_records(path, [a_record()])
+    content = json.loads(path.read_text())
+    for entry in content["records"]:
+        del entry["after"], entry["where"]["state"]
+    path.write_text(json.dumps(content))
+    (found,) = records.read_records(path)
+    assert found.after is None
+    assert found.where.state is None
+
+
+def test_clocks_and_power_are_read_where_linux_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
+        "/sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "2400000\n",
+        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
+        "/sys/class/power_supply/BAT0/type": "Battery\n",
+        "/sys/class/power_supply/BAT0/capacity": "80\n",
+        "/sys/class/power_supply/BAT0/status": "Discharging\n",
+        "/sys/class/thermal/thermal_zone0/temp": "61500\n",
+        "/proc/stat": "cpu  100 0 100 700 0 0 0 100 0 0\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def elsewhere(name: str) -> Path:
+        return tmp_path / name.lstrip("/")
+
+    monkeypatch.setattr(records, "Path", elsewhere)
+    monkeypatch.setattr(os, "sysconf", lambda _name: 100)
+    now = records.state()
+    assert now.cpu_mhz == (1800.0, 2400.0)
+    assert now.governor == "powersave"
+    assert now.power == "battery 80 %, Discharging"
+    assert now.temperature_c == 61.5
+    assert (now.cpu_s, now.steal_s) == (10.0, 1.0)

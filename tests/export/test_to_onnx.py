@@ -22,7 +22,7 @@ from export.proof import Dtype
 from export.rewrites import RefusedError
 from export.rewrites.attention import Attention
 from export.rewrites.frames import Color, FramesNetwork
-from export.to_onnx import Labels
+from export.to_onnx import Exported, Labels
 from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
 from gidrn.networks.fixed_convolution import FixedConvolution
@@ -41,12 +41,21 @@ def tiny() -> nn.Module:
     return gidrn.create("gidrn", 2, config=TINY).eval()
 
 
-@pytest.mark.parametrize(
-    ("how", "opset"), [("curve", 18), ("exact", 18), ("curve", 17), ("exact", 17)]
-)
-def test_an_export_is_proved_at_every_size(tmp_path: Path, how: Attention, opset: int) -> None:
-    path = tmp_path / "tiny.onnx"
-    result = to_onnx.export(tiny(), path, LABELS, how=how, opset=opset)
+def plain() -> nn.Module:
+    """A network without attention, which is exported in a moment."""
+    torch.manual_seed(0)
+    return gidrn.create("fsrcnn", 2, config=SMALL["fsrcnn"]).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The tiny network as it is exported without options."""
+    return to_onnx.export(tiny(), tmp_path_factory.mktemp("exported") / "tiny.onnx", LABELS)
+
+
+def is_proved(result: Exported, opset: int) -> None:
+    """At every size, and the file is plain ONNX alone in its folder."""
+    path = result.path
     sizes = {deviation.size_hw for deviation in result.deviations}
     assert set(proof.SIZES_HW) <= sizes
     for deviation in result.deviations + result.exaggerated.deviations:
@@ -54,13 +63,20 @@ def test_an_export_is_proved_at_every_size(tmp_path: Path, how: Attention, opset
     model = onnx.load(path)
     assert {entry.version for entry in model.opset_import if entry.domain == ""} == {opset}
     assert not [node for node in model.graph.node if node.domain]
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_the_file_says_what_it_is(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.onnx"
-    to_onnx.export(tiny(), path, LABELS)
-    model = onnx.load(path)
+def test_an_export_is_proved_at_every_size(exported: Exported) -> None:
+    is_proved(exported, 18)
+
+
+@pytest.mark.parametrize(("how", "opset"), [("exact", 18), ("curve", 17)])
+def test_another_form_is_proved_at_every_size(tmp_path: Path, how: Attention, opset: int) -> None:
+    is_proved(to_onnx.export(tiny(), tmp_path / "tiny.onnx", LABELS, how=how, opset=opset), opset)
+
+
+def test_the_file_says_what_it_is(exported: Exported) -> None:
+    model = onnx.load(exported.path)
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert said["format"] == "gidrn-onnx/1"
     assert said["weights"] == "random"
@@ -84,17 +100,24 @@ def test_a_fixed_size_is_fixed(tmp_path: Path) -> None:
             upscale(np.zeros((13, 20, 3), np.uint8))
 
 
-@pytest.mark.parametrize("size_hw", [None, (40, 51), (5, 70)])
-def test_the_file_carries_a_golden_frame_of_its_network(
-    tmp_path: Path, size_hw: tuple[int, int] | None
-) -> None:
-    path, network = tmp_path / "tiny.onnx", tiny()
-    result = to_onnx.export(network, path, LABELS, size_hw=size_hw)
-    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+def test_the_file_carries_a_golden_frame_of_its_network(exported: Exported) -> None:
+    carries_a_golden_frame(exported, tiny(), (24, 32))
+
+
+@pytest.mark.parametrize("size_hw", [(40, 51), (5, 70)])
+def test_a_golden_frame_has_the_file_s_size(tmp_path: Path, size_hw: tuple[int, int]) -> None:
+    network, labels = plain(), Labels("fsrcnn", 2, "random", "", "local")
+    result = to_onnx.export(network, tmp_path / "plain.onnx", labels, size_hw=size_hw)
+    carries_a_golden_frame(result, network, size_hw)
+
+
+def carries_a_golden_frame(result: Exported, network: nn.Module, size_hw: tuple[int, int]) -> None:
+    """A part of the network's own picture of a frame of that size."""
+    said = {entry.key: entry.value for entry in onnx.load(result.path).metadata_props}
     assert 0 <= float(said["proof_levels"]) < 0.1
     assert int(said["proof_inputs"]) == len(result.deviations)
     golden = Golden.from_text(said["golden"])
-    assert golden.size_hw == (size_hw or (24, 32))
+    assert golden.size_hw == size_hw
     height, width = golden.window.shape[:2]
     wanted = evaluation.upscale(network, golden.low)[:height, :width]
     np.testing.assert_array_equal(golden.window, wanted)
@@ -105,11 +128,12 @@ def test_the_file_carries_a_golden_frame_of_its_network(
 def test_a_golden_frame_of_another_network_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = golden_frames.make(tiny(), proof.read_photos()[0], 2)
+    network = plain()
+    right = golden_frames.make(network, proof.read_photos()[0], 2)
     other = Golden(right.patch, right.size_hw, np.ascontiguousarray(right.window[..., ::-1]))
     monkeypatch.setattr(golden_frames, "make", lambda *given: other)
     with pytest.raises(proof.NotProvedError, match=r"BGR for RGB.*no file was written"):
-        to_onnx.export(tiny(), tmp_path / "tiny.onnx", LABELS)
+        to_onnx.export(network, tmp_path / "plain.onnx", LABELS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -129,7 +153,7 @@ def test_an_earlier_file_survives_a_failed_export(
     path.write_bytes(b"earlier")
     monkeypatch.setattr(proof, "LIMIT_LEVELS", -1.0)
     with pytest.raises(proof.NotProvedError):
-        to_onnx.export(tiny(), path, LABELS)
+        to_onnx.export(plain(), path, LABELS)
     assert path.read_bytes() == b"earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
@@ -229,8 +253,10 @@ def test_a_frames_file_of_one_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("io", "opset"), [("fp32", 18), ("fp16", 17)])
-def test_an_fp16_file_is_typed_and_proved(tmp_path: Path, io: Dtype, opset: int) -> None:
-    path, plain = tmp_path / "half.onnx", tmp_path / "plain.onnx"
+def test_an_fp16_file_is_typed_and_proved(
+    tmp_path: Path, exported: Exported, io: Dtype, opset: int
+) -> None:
+    path = tmp_path / "half.onnx"
     labels = Labels("gidrn", 2, "shipped", "", "global", dtype="fp16", io=io)
     photos = [proof.read_photos()[1]]
     result = to_onnx.export(tiny(), path, labels, opset=opset, photos=photos)
@@ -252,15 +278,16 @@ def test_an_fp16_file_is_typed_and_proved(tmp_path: Path, io: Dtype, opset: int)
     said = {entry.key: entry.value for entry in model.metadata_props}
     assert said["dtype"] == "fp16"
     assert json.loads(said["precision_plan"])["fp32"] == dict(result.plan.fp32)
-    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"), photos=photos)
     photo = proof.read_photos()[2][:40, :51]
-    with Upscaler(path) as ours, Upscaler(plain) as wanted:
+    with pytest.warns(UserWarning, match="random"):
+        full_precision = Upscaler(exported.path)
+    with Upscaler(path) as ours, full_precision as wanted:
         assert ours.describe()["precision"] == "fp16"
         assert np.abs(ours(photo).astype(int) - wanted(photo)).max() <= 1
         high = ours.run_tensor(np.zeros((1, 3, 4, 5), np.float32))
         assert high.dtype == np.float32
         assert high.shape == (1, 3, 8, 10)
-    assert path.stat().st_size < plain.stat().st_size
+    assert path.stat().st_size < exported.path.stat().st_size
 
 
 def test_frames_and_fp16_go_together(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gidrn_runtime import Upscaler, colour_conformance
+from gidrn_runtime import Upscaler, colour_conformance, still_conformance
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.colour import (
     PIXEL_FORMATS,
@@ -110,7 +110,20 @@ def test_the_kit_through_an_engine(tiny: Any) -> None:
 def test_the_command_tells_each_coding(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["colour-check"]) == 0
     out = capfd.readouterr().out
-    assert len(out.splitlines()) == 1 + len(CODINGS)
+    assert len(out.splitlines()) == 2 + len(CODINGS) + 3
+
+
+@pytest.mark.parametrize("finding", still_conformance.examine(), ids=lambda finding: finding.kind)
+def test_stills_come_back_and_usual_mistakes_show(
+    finding: still_conformance.StillFinding,
+) -> None:
+    assert finding.ok, finding
+
+
+def test_the_kit_finds_a_network_that_shifts_stills(monkeypatch: pytest.MonkeyPatch) -> None:
+    shifted = lambda x: x.repeat(2, 2).repeat(2, 3) * np.float32(0.98)  # noqa: E731
+    monkeypatch.setattr(still_conformance, "repeat_twice", shifted)
+    assert not any(finding.ok for finding in still_conformance.examine())
 
 
 def noise_planes(name: str, height: int = 24, width: int = 32) -> list[np.ndarray]:

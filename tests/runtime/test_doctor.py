@@ -60,10 +60,12 @@ def test_without_engine_and_opencv(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     assert main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "ort-cpu: not available: ort-cpu needs ONNX Runtime" in text
     assert "OpenCV not available: image files need OpenCV" in text
+    assert "PyAV not available: video needs PyAV" in text
     assert "gidrn_x4 (0.0 MiB): cannot be read without an engine" in text
     assert 'verdict: not ready: no engine runs a model; pip install "gidrn[cpu]"' in text
 

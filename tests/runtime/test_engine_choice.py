@@ -122,6 +122,18 @@ def test_the_first_frame_decides_and_later_upscalers_know(table: Table, tiny: Pa
     assert table.b.still_open == table.slow.opened == 0
 
 
+def test_preparing_decides_before_the_first_frame(table: Table, tiny: Path) -> None:
+    table.a.seconds_per_pixel, table.b.seconds_per_pixel = 3e-6, 1e-6
+    with Upscaler(tiny) as upscale:
+        upscale.prepare(40, 60)
+        assert (upscale.engine, table.measured) == ("b", 1)
+        upscale.prepare(4, 5)
+        upscale(FRAME)
+        assert (upscale.engine, table.measured) == ("b", 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        upscale.prepare(40, 60)
+
+
 def test_what_a_choice_depends_on(table: Table, tiny: Path, make_model: Any) -> None:
     def measured_by(model: Path, frame: np.ndarray, threads: int | None = None) -> bool:
         before = table.measured

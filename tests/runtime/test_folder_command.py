@@ -13,7 +13,6 @@ import pytest
 
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.archive.manifest import Manifest, Settings
-from gidrn_runtime.progress import Progress, duration_text, progress_text
 
 
 @pytest.fixture
@@ -146,47 +145,3 @@ def test_a_full_disk_ends_the_run(
     assert err == "gidrn_runtime: cannot write out/gray_x2.png: No space left on device\n"
     assert listing("out") == ["gidrn_manifest.jsonl"]
     assert main(command) == 0
-
-
-class Terminal:
-    """A stream that takes itself for a terminal."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write(self, text: str) -> int:
-        self.text += text
-        return len(text)
-
-    def flush(self) -> None: ...
-
-    def isatty(self) -> bool:
-        return True
-
-
-def test_the_progress_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("gidrn_runtime.progress.time.monotonic", lambda: now[0])
-    stream: Any = Terminal()
-    progress = Progress(40, "pictures", stream)
-    progress.show(0, 0)
-    assert stream.text == "\r0 of 40 pictures, 0 failed, 40 left"
-    now[0] += 0.05
-    progress.show(1, 0)  # too soon to be read
-    assert stream.text.count("\r") == 1
-    now[0] += 3.2
-    progress.show(12, 1)
-    assert stream.text.endswith("\r12 of 40 pictures, 1 failed, 27 left, 4 pictures/s, 7 s to go")
-    progress.clear()
-    assert stream.text.endswith("\r" + " " * 61 + "\r")
-    assert progress_text(40, 0, 40, "frames", 5) == (
-        "40 of 40 frames, 0 failed, 0 left, 8 frames/s, 0 s to go"
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7530, "2 h 5 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text

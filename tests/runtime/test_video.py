@@ -5,7 +5,6 @@ Sources are made by FFmpeg and PyAV in the tests; what comes out is read by ffpr
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -25,7 +24,6 @@ from gidrn_runtime.__main__ import main
 from gidrn_runtime.video import VideoOptions, upscale_video
 from gidrn_runtime.video.ahead import Ahead
 from gidrn_runtime.video.library import import_av
-from gidrn_runtime.video.progress import Progress, clock
 
 av = import_av()  # untyped: its stubs ask for checks of what a test may take as given
 
@@ -677,24 +675,6 @@ def test_without_pyav_the_remedy_is_told(run_python: Any, tmp_path: Path) -> Non
     assert done.returncode == 2
     assert 'pip install "gidrn[video]"' in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_progress_tells_speed_and_time_left() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    bar = Progress(100, done_before=20, stream=Terminal())
-    assert bar.line(60, 10.0) == "[##############..........] 60/100 frames, 4.00 FPS, 0:10 left"
-    plain = Progress(100, stream=io.StringIO())
-    assert plain.line(50, 100.0) == "50/100 frames, 0.50 FPS, 1:40 left"
-    assert Progress(None, stream=io.StringIO()).line(7, 2.0) == "7 frames, 3.50 FPS"
-    assert clock(3723) == "1:02:03"
-    log = io.StringIO()
-    now_and_then = Progress(3, stream=log, line_every_s=0.0)
-    now_and_then.update(1)
-    now_and_then.close()
-    assert log.getvalue().startswith("1/3 frames, ")
 
 
 def test_ahead_hands_over_errors_and_stops() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gidrn_runtime import Upscaler
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.video import job
 from gidrn_runtime.video.library import import_av
@@ -214,6 +215,27 @@ def test_other_ingredients_are_refused_by_name(
     assert [path.stat().st_mtime_ns for path in segments] == stamps
     assert main(command(source, unfinished, tiny, "--restart", "--quality", "30")) == 0
     assert unfinished.exists()
+
+
+def test_the_engine_is_chosen_before_it_is_written_down(
+    source: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one at the first frame would be another ingredient when the job is resumed."""
+    told: list[object] = []
+    prepare, describe = Upscaler.prepare, job.describe_model
+
+    def prepared(self: Upscaler, height: int, width: int) -> None:
+        told.append((height, width))
+        prepare(self, height, width)
+
+    def described(upscaler: Upscaler) -> dict[str, object]:
+        told.append("described")
+        return describe(upscaler)
+
+    monkeypatch.setattr(Upscaler, "prepare", prepared)
+    monkeypatch.setattr(job, "describe_model", described)
+    assert main(["video", str(source), "-o", str(tmp_path / "out.mp4"), "--model", str(tiny)]) == 0
+    assert told == [(48, 64), "described"]
 
 
 def test_a_damaged_segment_is_refused(

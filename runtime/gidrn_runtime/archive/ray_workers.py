@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
 import gidrn_runtime
-from gidrn_runtime import EngineError, EngineUnavailable, engine_choice, plans, processor
+from gidrn_runtime import (
+    EngineError,
+    EngineUnavailable,
+    engine_choice,
+    optional,
+    plans,
+    processor,
+)
 from gidrn_runtime.archive.jobs import (
     MAX_STARTS,
     Answer,
@@ -28,20 +36,18 @@ from gidrn_runtime.archive.jobs import (
 
 REMEDY = 'pip install "gidrn[ray]"'
 LOCAL = "local"
+UNREACHABLE_S = 120.0
+"""An actor that Ray starts again may be out of reach for so long: Ray tells a start that is under
+way and one that failed by the same error."""
+
+ASK_AGAIN_S = 0.2
 OBJECT_STORE_BYTES = 256 * 2**20
 """Of a cluster that is started here: pictures on their way, one or two a worker."""
 
 
 def import_ray() -> Any:
     """Ray. Raises EngineUnavailable where it is not installed, with the remedy."""
-    try:
-        import ray
-    except Exception as error:  # a broken installation raises more than ImportError
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise EngineUnavailable(
-            f"--ray needs Ray, which cannot be imported here ({reason}); {REMEDY}"
-        ) from error
-    return ray
+    return optional.load("ray", "--ray needs Ray", REMEDY, EngineUnavailable)
 
 
 class RayPool(WorkerPool):
@@ -62,6 +68,7 @@ class RayPool(WorkerPool):
         self._free: deque[Any] = deque()
         self._flying: dict[Any, tuple[Any, Job | None]] = {}
         self._failed_starts: dict[Any, int] = {}
+        self._unreachable_since: dict[Any, float] = {}
         self._known: dict[Any, Facts] = {}
         try:
             self._join(address, workers, threads)
@@ -144,10 +151,12 @@ class RayPool(WorkerPool):
             except self._ray.exceptions.RayError as error:
                 *_, reason = str(error).strip().splitlines()  # the cause stands last
                 death = WorkerDied(f"an actor died or cannot be reached: {reason.strip()[:300]}")
-                if job is None:
-                    self._count_start(actor, death)
-                else:
+                if job is not None:
                     answers.append(Answer(job.number, error=death))
+                elif isinstance(error, self._ray.exceptions.ActorUnavailableError):
+                    self._be_patient(actor, death)
+                else:
+                    self._count_start(actor, death)
                 self._ask_for_facts(actor)  # it is free again once it answers
                 continue
             if job is None:
@@ -173,6 +182,7 @@ class RayPool(WorkerPool):
                 "is wanted, as here; install the same on every machine of the cluster"
             )
         self._failed_starts.pop(actor, None)
+        self._unreachable_since.pop(actor, None)
         self._known[actor] = facts
         self._free.append(actor)
 
@@ -180,6 +190,13 @@ class RayPool(WorkerPool):
         failed = self._failed_starts[actor] = self._failed_starts.get(actor, 0) + 1
         if failed == MAX_STARTS:
             raise EngineError(f"an actor died {failed} times while it opened the model: {death}")
+
+    def _be_patient(self, actor: Any, death: WorkerDied) -> None:
+        """Ray starts it again, or has lost sight of it: no start that failed."""
+        waited_s = time.monotonic() - self._unreachable_since.setdefault(actor, time.monotonic())
+        if waited_s > UNREACHABLE_S:
+            raise EngineError(f"an actor was out of reach for {waited_s:.0f} s: {death}")
+        time.sleep(ASK_AGAIN_S)
 
     def pids(self) -> list[int]:
         """Process ids of the actors, on whichever machine."""

@@ -1,18 +1,19 @@
-"""``colour-check``: colours written as video, read, enlarged and written again."""
+"""``colour-check``: colours written as video or as stills, read, enlarged and written again."""
 
 from __future__ import annotations
 
 import argparse
 
-from gidrn_runtime import colour_conformance
+from gidrn_runtime import colour_conformance, still_conformance
 from gidrn_runtime.console import say
 
-HELP = "whether colours come through video unchanged"
+HELP = "whether colours come through unchanged"
 DESCRIPTION = (
     "Write flat patches as video in every matrix (601, 709, 2020), range and pixel format, read "
     "them, enlarge them by repeating pixels and write them again. Each must come back within one "
     "code value; beside it stands by how many a reader would be off that took the wrong matrix or "
-    "range, the mildest of such mistakes."
+    "range, the mildest of such mistakes. Then the same of still images: dark ones of 16 bits, and "
+    "alpha whose colour is multiplied by it."
 )
 
 
@@ -32,4 +33,8 @@ def run(_: argparse.Namespace) -> int:
             f"{coding.matrix:<7} {coding.range:<8} {finding.pixel_format:<12} "
             f"{finding.worst:>6}  {finding.patch if finding.worst else '':<14} {wrong.worst:>6}"
         )
+    say("still image              off by  usual mistake       off by")
+    for still in still_conformance.examine():
+        passed &= still.ok
+        say(f"{still.kind:<24} {still.worst:>6}  {still.mistake:<18} {still.mistaken:>7}")
     return 0 if passed else 1

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from gidrn_runtime.colour import LUMA_WEIGHTS, RANGES
 from gidrn_runtime.console import add_model_options, complain, open_upscaler, say
+from gidrn_runtime.progress import Progress, duration_text
 from gidrn_runtime.video import VideoOptions, VideoResult, upscale_video
 from gidrn_runtime.video.encoders import CONTAINERS, ENCODERS
 from gidrn_runtime.video.job import check_target
 from gidrn_runtime.video.library import import_av
-from gidrn_runtime.video.progress import Progress, clock
 
 HELP = "enlarge a video file"
 DESCRIPTION = (
@@ -105,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.out,
             options,
             tell=complain,
-            make_progress=lambda total, done: Progress(total, done_before=done, stream=sys.stderr),
+            make_progress=lambda total, done: Progress(total, "frames", done_before=done),
         )
     except KeyboardInterrupt:
         complain(f"interrupted; the same command goes on from {arguments.out}.work")
@@ -126,6 +125,6 @@ def summary(source: Path, target: Path, result: VideoResult, engine: str) -> str
         extra += f", {result.damaged} pieces of the source damaged"
     return (
         f"{source} -> {target} {width}x{height}: {result.frames_in} frames in, {result.frames_out} "
-        f"out{extra}, in {clock(result.seconds)} ({fps:.2f} FPS, {engine}), "
+        f"out{extra}, in {duration_text(result.seconds)} ({fps:.2f} FPS, {engine}), "
         f"{result.file_bytes / 1e6:.1f} MB"
     )

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from gidrn_runtime import plans
+from gidrn_runtime import optional, plans
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.engines.ort_cpu import OUT_OF_MEMORY, one_line
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
@@ -54,14 +54,8 @@ class OpenVino(Engine):
 
     @classmethod
     def _import(cls) -> Any:
-        try:
-            import openvino
-        except Exception as error:  # a broken installation raises more than ImportError
-            raise EngineUnavailable(
-                f"{cls.name} needs OpenVINO, which cannot be imported here ({one_line(error)}); "
-                f"{cls.remedy}"
-            ) from error
-        return openvino
+        needs = f"{cls.name} needs OpenVINO"
+        return optional.load("openvino", needs, cls.remedy, EngineUnavailable)
 
     def __init__(self, model: Path, threads: int | None = None) -> None:
         self._openvino = self._import()

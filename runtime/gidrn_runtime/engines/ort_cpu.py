@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from gidrn_runtime import plans
+from gidrn_runtime import optional, plans
 from gidrn_runtime.engines import unwinder
 from gidrn_runtime.engines.base import Array, Engine, TensorSpec
 from gidrn_runtime.errors import EngineError, EngineUnavailable, FrameTooLargeError, ModelError
@@ -39,16 +39,9 @@ class OrtCpu(Engine):
 
     @classmethod
     def _import(cls) -> Any:
-        try:
-            with unwinder.of_libgcc():
-                import onnxruntime
-        except Exception as error:  # a broken installation raises more than ImportError
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise EngineUnavailable(
-                f"{cls.name} needs ONNX Runtime, which cannot be imported here ({reason}); "
-                f"{cls.remedy}"
-            ) from error
-        return onnxruntime
+        needs = f"{cls.name} needs ONNX Runtime"
+        with unwinder.of_libgcc():
+            return optional.load("onnxruntime", needs, cls.remedy, EngineUnavailable)
 
     def __init__(self, model: Path, threads: int | None = None) -> None:
         ort = self._import()

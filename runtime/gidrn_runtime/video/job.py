@@ -20,6 +20,7 @@ import gidrn_runtime
 from gidrn_runtime.colour import PIXEL_FORMATS, luma, planes_from_rgb, rgb_from_planes
 from gidrn_runtime.engines.base import Tensor
 from gidrn_runtime.image_files import replacing
+from gidrn_runtime.progress import Progress
 from gidrn_runtime.upscaler import Upscaler
 from gidrn_runtime.video import joining
 from gidrn_runtime.video.ahead import Ahead
@@ -31,7 +32,6 @@ from gidrn_runtime.video.encoders import (
     options_for,
 )
 from gidrn_runtime.video.library import import_av
-from gidrn_runtime.video.progress import Progress
 from gidrn_runtime.video.segments import SegmentWriter, WorkFolder
 from gidrn_runtime.video.source import (
     LOST,
@@ -165,6 +165,7 @@ def upscale_video(
             )
         )
         facts = video.facts
+        upscaler.prepare(*facts.size_hw)  # the manifest names the engine
         encoding = plan_encoding(facts, upscaler.scale, container, options, target)
         open_encoder(encoding)  # refuses what it does not take before the work
         joining.check_rotation(facts)
@@ -191,13 +192,13 @@ def upscale_video(
             progress = None
             if make_progress is not None:
                 progress = make_progress(facts.frames, done * length)
-                stack.callback(progress.close)
+                stack.callback(progress.clear)
             job = _Job(upscaler, video, encoding, work, length, watch, progress)
             frames = _encode(job)
             damage = asdict(video.damage)
             work.set_encoded({"frames": frames, "damage": damage})
             if progress is not None:
-                progress.close()
+                progress.clear()
         encoded = work.encoded
         assert encoded is not None
         mark = time.perf_counter()
@@ -405,7 +406,7 @@ def _encode_segment(job: _Job, number: int, frames: Iterable[tuple[DecodedFrame,
             watch.add("encode", began)
             times.append((frame.pts, frame.duration))
             if job.progress is not None:
-                job.progress.update(frame.number + 1)
+                job.progress.show(frame.number + 1)
         began = time.perf_counter()
         for packet in context.encode(None):
             writer.add(packet)

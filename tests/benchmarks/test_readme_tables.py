@@ -1,0 +1,97 @@
+"""README's tables: they are those of the results, and a figure that is changed by hand is found."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import readme_tables, records
+from benchmarks.readme_tables import TABLES, generated
+
+TEXT = readme_tables.README.read_text(encoding="utf-8")
+
+
+def test_readme_holds_what_the_results_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert readme_tables.main(check=True) == 0, capsys.readouterr().out
+
+
+def test_every_table_of_figures_is_generated() -> None:
+    rest = readme_tables.BETWEEN.sub("", TEXT)
+    by_hand = [line for line in rest.splitlines() if re.match(r"\|.*\d", line)]
+    assert by_hand == []
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_figure_changed_by_hand_is_shown_and_written_over(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = f"<!-- table {name}: benchmarks/readme_tables.py -->\n"
+    before, after = TEXT.split(head)
+    line = after.splitlines()[2]
+    figure = re.findall(r"\d+\.?\d*", line)[-1]
+    spoilt = line.replace(figure, f"{figure}9")
+    readme = tmp_path / "README.md"
+    readme.write_text(before + head + after.replace(line, spoilt, 1), encoding="utf-8")
+    assert readme_tables.main(check=True, readme=readme) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert f"-{spoilt}" in shown
+    assert f"+{line}" in shown
+    assert readme_tables.main(readme=readme) == 0
+    assert readme.read_text(encoding="utf-8") == TEXT
+
+
+def test_a_result_measured_anew_changes_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = records.RESULTS / "export_gidrn_x4_amd-epyc.json"
+    text = path.read_text(encoding="utf-8")
+    (tmp_path / path.name).write_text(text.replace('"nodes": 4886', '"nodes": 5886'))
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    assert "| `torch.onnx.export` | 5,886 | one |" in readme_tables.export()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "0 markers of the table one"),
+        ("<!-- table two: benchmarks/readme_tables.py -->\n", "no table is called 'two'"),
+        ("<!-- table one: benchmarks/readme_tables.py -->\n| a |\n", "no line <!-- end one -->"),
+        (2 * "<!-- table one: benchmarks/readme_tables.py -->\n<!-- end one -->\n", "2 markers"),
+    ],
+)
+def test_markers_that_are_wrong(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generated(text, {"one": lambda: "| b |\n"})
+
+
+def test_a_table_is_put_between_its_markers() -> None:
+    head, foot = "<!-- table one: benchmarks/readme_tables.py -->\n", "<!-- end one -->\n"
+    for old in ("", "| a |\n"):
+        made = generated(f"x\n{head}{old}{foot}y\n", {"one": lambda: "| b |\n"})
+        assert made == f"x\n{head}| b |\n{foot}y\n"
+
+
+def test_tables_want_one_record_a_cell() -> None:
+    found = readme_tables.results("quality")
+    with pytest.raises(ValueError, match="0 records of"):
+        readme_tables.one(found, model="imdn")
+    with pytest.raises(ValueError, match="9 records of"):
+        readme_tables.one(found, model="gidrn")
+    with pytest.raises(ValueError, match="a row of 1 cells under 2 headings"):
+        readme_tables.lines(["a", "b"], "ll", [["c"]])
+
+
+def test_the_check_needs_no_pytorch() -> None:
+    blocked = (
+        "import sys; sys.modules['torch'] = None; sys.path[:0] = sys.argv[1:]; "
+        "from benchmarks import readme_tables; sys.exit(readme_tables.main(check=True))"
+    )
+    paths = [str(records.PROJECT), str(records.PROJECT / "runtime")]
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, *paths], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
