@@ -348,8 +348,8 @@ def _latency(evidence: Evidence) -> Section | None:
             what = one.record.what
             if one.source and any(not other.source for other in evidence.of(kind)):
                 continue
-            if kind == "engines" and what.engine != "native":
-                continue
+            if kind == "engines" and what.engine != "native" and evidence.of("speed"):
+                continue  # `speed` has it on the set's own frames
             score = evidence.quality(what.model, 4, dataset)
             if score is None:
                 continue
