@@ -21,8 +21,9 @@ MOST_PULSE_SPREAD = 0.10
 """Change of the pulse over a run beyond which the machine is called unsteady."""
 MOST_STEAL = 0.02
 """Share of CPU time given to other virtual machines beyond which it is called busy."""
-MOST_LOAD_BEFORE = 0.5
-"""Load a core, before a measurement, beyond which it is called busy."""
+MOST_LOAD_BEFORE = 1.25
+"""Load a core, before a measurement, beyond which others must have used the machine: what measured
+before it, on all cores, makes about 1."""
 MOST_CLOCK_CHANGE = 0.05
 """Change of the clock over a measurement beyond which it is called unsteady."""
 

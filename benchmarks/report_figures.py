@@ -342,16 +342,17 @@ def _latency(evidence: Evidence) -> Section | None:
     """Quality over the time it takes, for networks that were timed and scored."""
     points: list[Point] = []
     rows = []
+    timed = [one.record.where.threads for kind in ("speed", "engines") for one in evidence.of(kind)]
     dataset = next((d for d in HERE if evidence.quality("gidrn", 4, d) is not None), HERE[0])
     for kind in ("engines", "speed"):
         for one in evidence.of(kind):
             what = one.record.what
             if one.source and any(not other.source for other in evidence.of(kind)):
                 continue
-            if kind == "engines" and what.engine != "native":
-                continue
+            if kind == "engines" and what.engine != "native" and evidence.of("speed"):
+                continue  # `speed` has it on the set's own frames
             score = evidence.quality(what.model, 4, dataset)
-            if score is None:
+            if score is None or one.record.where.threads != timed[0]:
                 continue
             label = f"{published.METHODS[what.model]} ({what.engine})"
             if label in {point.label for point in points}:
@@ -369,7 +370,10 @@ def _latency(evidence: Evidence) -> Section | None:
         "Latency and quality",
         "What a frame costs here, and what it gives: up and to the left is better.",
         plots=[plot],
-        notes=[f"{label}: {ms} ms, {db} dB." for label, ms, db in rows],
+        notes=[
+            *([f"CPU threads: {timed[0]}."] if timed[0] is not None else []),
+            *(f"{label}: {ms} ms, {db} dB." for label, ms, db in rows),
+        ],
     )
 
 

@@ -156,7 +156,7 @@ def _state(state: State | None) -> str:
     mhz = state.cpu_mhz
     parts = [
         None if state.load is None else f"load {state.load:.1f}",
-        None if mhz is None else f"{mhz[0]:.0f} to {mhz[1]:.0f} MHz",
+        None if mhz is None else f"{' to '.join(dict.fromkeys(f'{m:.0f}' for m in mhz))} MHz",
         state.governor,
         state.power,
         None if state.temperature_c is None else f"{state.temperature_c:.0f} °C",

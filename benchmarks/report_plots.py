@@ -92,7 +92,8 @@ def scatter(title: str, points: Sequence[Point], *, x: str, y: str, log_x: bool 
             f'<circle class="{kind}" cx="{cx:.1f}" cy="{cy:.1f}" r="5">'
             f"<title>{escape(tip)}</title></circle>"
         )
-        tx, ty = _free_place(point.label, cx, cy, taken)
+        letter = BOLD_LETTER if point.is_ours else LETTER
+        tx, ty = _free_place(len(point.label) * letter, cx, cy, taken)
         strong = ' class="strong"' if point.is_ours else ""
         marks.append(f'<text{strong} x="{tx:.1f}" y="{ty:.1f}">{escape(point.label)}</text>')
     return _svg(title, HEIGHT, _frame(along, up) + "".join(marks))
@@ -126,7 +127,7 @@ def lines(
                 f'<circle class="dot s{number % 6}" cx="{cx:.1f}" cy="{cy:.1f}" r="4">'
                 f"<title>{escape(tip)}</title></circle>"
             )
-        tx, ty = _free_place(name, *places[-1], taken)
+        tx, ty = _free_place(len(name) * LETTER, *places[-1], taken)
         marks.append(f'<text class="s{number % 6}" x="{tx:.1f}" y="{ty:.1f}">{escape(name)}</text>')
     return _svg(title, HEIGHT, _frame(along, up) + "".join(marks))
 
@@ -184,13 +185,12 @@ def _place(along: Axis, up: Axis, x: float, y: float) -> tuple[float, float]:
 
 
 def _free_place(
-    label: str,
+    width: float,
     cx: float,
     cy: float,
     taken: list[tuple[float, float, float, float]],
 ) -> tuple[float, float]:
-    """Where a label begins, beside (cx, cy) and off what is taken; it takes its own place."""
-    width = len(label) * LETTER
+    """Where a label so wide begins, beside (cx, cy) and off what is taken; it takes its place."""
     places = [
         (cx + 9, cy + 4),
         (cx - 9 - width, cy + 4),
