@@ -43,7 +43,10 @@ FORMS = (
 )
 """Values of a record that say what was measured; others are outcomes."""
 
-WORDS = {"_ms": ("faster", "slower"), "_s": ("faster", "slower"), "_mib": ("smaller", "larger")}
+WORDS = {
+    **dict.fromkeys(("_ms", ": ms", ": us", "_s"), ("faster", "slower")),
+    "_mib": ("smaller", "larger"),
+}
 """What a ratio below and above 1 means, by the end of a figure's name."""
 
 OF_THE_MACHINE = ("memory_baseline_mib",)
@@ -316,7 +319,7 @@ def report(rows: Sequence[Row], confidence: float) -> str:
     same_way = len({row.verdict for row in timed}) == 1
     if len({row.key for row in timed}) >= 3 and same_way and all(
         row.verdict in ("faster", "slower") for row in rows if row.interval and unit(row.figure)
-        in ("_ms", "_s")
+        not in (None, "_mib")
     ):  # fmt: skip
         parts.append(
             f"All times are {timed[0].verdict}: a machine that is disturbed, or another clock of "

@@ -114,6 +114,7 @@ def totals(
                 ),
                 figures=[Figure.of("network_only_ms", taken.end_to_end_ms)],
                 values={
+                    "table": "engines",
                     "multiply_adds_g": round(multiply_adds[name] / 1e9, 3),
                     "g_multiply_adds_per_s": round(g_per_s, 2),
                     "product_g_multiply_adds_per_s": round(rate, 2),
@@ -165,7 +166,7 @@ def operators(
     for name in names:
         file = exported_models.exported(name, scale, weights_root=weights_root)
         kinds = operator_times.profiled(file.path, size_hw, threads, runs)
-        values: dict[str, Value] = {"product_g_multiply_adds_per_s": rate}
+        values: dict[str, Value] = {"table": "operators", "product_g_multiply_adds_per_s": rate}
         for kind in kinds:
             values[f"{kind.kind}: calls"] = kind.calls
             values[f"{kind.kind}: mib"] = round(kind.bytes / 2**20, 2)
@@ -249,7 +250,7 @@ def kernels() -> Record | None:
     ]
     print(f"\nnative's kernels, {instructions}, one core:\n")
     print(markdown_table(["kernel", "microseconds, best", "G multiply-adds/s"], rows))
-    values: dict[str, Value] = {"instructions": instructions}
+    values: dict[str, Value] = {"table": "kernels", "instructions": instructions}
     for one in found:
         if one.g_per_s is not None:
             values[f"{one.name}: g_multiply_adds_per_s"] = round(one.g_per_s, 2)

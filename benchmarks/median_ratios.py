@@ -39,9 +39,7 @@ def of_pairs(old: Sequence[float], new: Sequence[float], confidence: float) -> I
     if len(old) != len(new):
         raise ValueError(f"pairs want as many new samples as old ones: {len(new)}, {len(old)}")
     ratios = np.sort(np.asarray(new, np.float64) / np.asarray(old, np.float64))
-    count = len(ratios)
-    ways = [math.comb(count, k) for k in range(count + 1)]
-    return _between(ratios, _outside(ways, 2**count, confidence))
+    return _between(ratios, outside_median(len(ratios), confidence))
 
 
 def of_samples(old: Sequence[float], new: Sequence[float], confidence: float) -> Interval | None:
@@ -61,6 +59,12 @@ def _between(ratios: NDArray[np.float64], outside: int) -> Interval | None:
     if outside < 1:
         return None
     return Interval(float(np.median(ratios)), float(ratios[outside - 1]), float(ratios[-outside]))
+
+
+def outside_median(count: int, confidence: float) -> int:
+    """How many of `count` ordered samples, from either end, leave the median between the last two
+    of them: the most that keep `confidence`; 0 where even all samples do not."""
+    return _outside([math.comb(count, k) for k in range(count + 1)], 2**count, confidence)
 
 
 def _outside(ways: Sequence[int], total: int, confidence: float) -> int:

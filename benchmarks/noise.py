@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.median_ratios import outside_median
 from benchmarks.records import Record, State
 
 CONFIDENCE = 0.95
@@ -58,7 +58,7 @@ def estimate(samples: Sequence[float]) -> Estimate:
     if not samples:
         raise ValueError("an estimate needs at least one sample")
     ordered, count = sorted(samples), len(samples)
-    cut = _rank(count)
+    cut = max(outside_median(count, CONFIDENCE) - 1, 0)
     low, high = ordered[cut], ordered[count - 1 - cut]
     if count >= 4:
         halves = [
@@ -66,17 +66,6 @@ def estimate(samples: Sequence[float]) -> Estimate:
         ]
         low, high = min(low, *halves), max(high, *halves)
     return Estimate(statistics.median(samples), low, high, count)
-
-
-def _rank(count: int) -> int:
-    """Samples to leave out at each end: the most that keep CONFIDENCE for the median between."""
-    below, rank = 0.0, 0
-    for k in range(count // 2):
-        below += math.comb(count, k) * 0.5**count
-        if 2 * below > 1 - CONFIDENCE:
-            break
-        rank = k
-    return rank
 
 
 def pulse_ms() -> float:
