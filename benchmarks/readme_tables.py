@@ -31,6 +31,9 @@ BETWEEN = re.compile(
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
+WITHOUT = {"none": "no ANRB", "infinite": "all pixels"}
+"""Table 2's rows that are not a number of points."""
+
 
 def results(name: str) -> list[Record]:
     """The records of a checked-in result file, without its suffix."""
@@ -200,11 +203,47 @@ def train_speed() -> str:
     return lines([*header, "the paper, GTX 1080 Ti", "the paper, / G-IDRN's"], "lrrrrrr", rows)
 
 
+def sampling_memory() -> str:
+    """Memory by what ANRB samples, exact and as a curve, beside Table 2."""
+    found = results("sampling_memory_gidrn_x2_amd-epyc")
+
+    def cell(part: str, how: str, row: str, size_hw: tuple[int, int]) -> str:
+        if row == "none" and (part, how) != ("whole", "exact"):
+            return ""
+        entry = one(
+            found, row=row, part=part, size_hw=size_hw, attention="none" if row == "none" else how
+        )
+        if not entry.figures:
+            return f"not run: {number(entry, 'counted_mib') / 1024:,.0f} GiB"
+        return f"{entry.figure('taken_mib').p50:,.0f}"
+
+    rows = []
+    for size_hw in sorted({entry.what.size_hw for entry in found if entry.what.size_hw}):
+        for printed in published.table2():
+            if all((entry.values["row"], entry.what.size_hw) != (printed.samples, size_hw)
+                   for entry in found):  # fmt: skip
+                continue  # the large size is that of the row without sampling alone
+            square = size_hw[0] == size_hw[1]
+            paper = f"{printed.memory_mb[size_hw[0]]:,}" if square else "more than 11 GB"
+            rows.append(
+                [
+                    *(TIMES.join(map(str, size_hw)), WITHOUT.get(printed.samples, printed.samples)),
+                    *(cell(part, how, printed.samples, size_hw)
+                      for part in ("whole", "anrb") for how in ("exact", "curve")),
+                    paper,
+                ]
+            )  # fmt: skip
+    header = ["input", "S", f"G-IDRN {TIMES}2, exact, MiB", "curve, MiB"]
+    header += ["ANRB alone, exact, MiB", "curve, MiB", "the paper, MB"]
+    return lines(header, "llrrrrr", rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "cpu_engines": cpu_engines,
     "fps": fps,
     "quality": quality,
     "export": export,
+    "sampling_memory": sampling_memory,
     "train_speed": train_speed,
 }
 """README's generated tables by the name in their markers."""
