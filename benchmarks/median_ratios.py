@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def outside_median(count: int, confidence: float) -> int:
 
 def _outside(ways: Sequence[int], total: int, confidence: float) -> int:
     """The most values from the low end that come together in (1 - confidence) / 2 of all ways."""
-    allowed, seen = (1 - confidence) / 2 * total, 0
+    allowed, seen = Fraction(1 - confidence) / 2 * total, 0  # 2^count may be beyond a float
     for count, ways_of_count in enumerate(ways):
         seen += ways_of_count
         if seen > allowed:

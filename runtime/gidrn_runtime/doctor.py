@@ -7,6 +7,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,18 @@ def examine() -> dict[str, Any]:
         "engines": [asdict(status) for status in found],
         "models": shipped,
         "choices": [asdict(one) for path in models.shipped().values() for one in _choices(path)],
+        "no_choice": _why_none(),
     }
+
+
+def _why_none() -> str:
+    """Why nothing has been chosen, or what will decide."""
+    for path in models.shipped().values():
+        with suppress(EngineUnavailable, ModelError):
+            chooser = Chooser(path, None)
+            if not chooser.is_open:
+                return chooser.why_closed
+    return "the first frame of a size decides, or --measure"
 
 
 def _choices(path: Path) -> list[Choice]:
@@ -93,7 +105,7 @@ def report(facts: dict[str, Any]) -> str:
     lines.append("engines of the CPU that auto takes, where several take a model:")
     lines += [f"  {describe_choice(choice)}" for choice in facts["choices"]]
     if not facts["choices"]:
-        lines.append("  nothing is measured yet: the first frame of a size decides, or --measure")
+        lines.append(f"  nothing is measured yet: {facts['no_choice']}")
     lines.append("shipped models:")
     for model in facts["models"]:
         lines.append(f"  {describe_model(model)}")

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,8 @@ BUDGET_S = 0.4
 """No further round begins after so long."""
 REST_S = 0.04
 """Before each run: ONNX Runtime's threads go on spinning for some 30 ms after one of theirs."""
+WAIT_S = 5.0
+"""For others who measure at the same time, so that all come to the same engine."""
 CLOSENESS = 0.05
 """The table's order stands unless another engine's time is shorter by more than this."""
 MOST_LEVELS = 1
@@ -282,9 +284,12 @@ class Chooser:
         quick = {name: openers[name] for name in self.builds if name not in slow}
         if len(quick) < 2:
             raise NotChosenError(f"{' and '.join(sorted(slow))}: slow to open; {REMEDY} times it")
-        with self._kept.alone() as is_alone:
+        with self._kept.alone(WAIT_S) as is_alone:
+            found = self.kept(size_hw)  # by whoever measured meanwhile
+            if found is not None:
+                return found
             if not is_alone:
-                raise NotChosenError("another process measures at this moment")
+                raise NotChosenError(f"others have been measuring for {WAIT_S:g} s")
             found = measure(quick, size_hw)
         asked = f"it is slow to open; {REMEDY} times it too"
         left_out = {**found.left_out, **dict.fromkeys(sorted(slow), asked)}
@@ -369,8 +374,8 @@ class Kept:
             return []
 
     @contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether no other process of this user measures while the block runs.
+    def alone(self, wait_s: float) -> Iterator[bool]:
+        """Whether nobody else of this user measures while the block runs, after waiting for them.
 
         True where that cannot be known: a folder that cannot be written, or no locks (Windows).
         """
@@ -380,13 +385,23 @@ class Kept:
 
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 lock = stack.enter_context(open(self.path.with_suffix(".lock"), "wb"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+                until = time.monotonic() + wait_s
+                while not _locked(fcntl, lock):
+                    if time.monotonic() >= until:
+                        yield False
+                        return
+                    time.sleep(REST_S)
             except (ImportError, OSError):
                 pass
             yield True
+
+
+def _locked(fcntl: Any, file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _choice(entry: dict[str, Any]) -> Choice:

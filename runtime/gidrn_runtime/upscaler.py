@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ COLORS = ("bgr", "rgb")
 _COMPARED: set[tuple[str, int, int, str]] = set()
 """Files and engines whose golden frame was right in this process."""
 
+FAILURES = (EngineError, EngineUnavailable, ValueError, MemoryError, OSError)
+"""What an engine may raise, for which ``auto`` stays on another one; ModelError is a ValueError."""
+
 PROBE_HW = (8, 8)
 """Size of the frame that is run once at opening, where the model leaves its size free."""
 
@@ -61,6 +64,9 @@ class Upscaler:
     models convert in arrays that each thread keeps for its next frame of the same size, until
     `close` or its own end.
     """
+
+    _warns: ClassVar[bool] = True
+    """Whether random weights are told."""
 
     def __init__(
         self,
@@ -143,7 +149,7 @@ class Upscaler:
             self._open(engine)
         else:
             self._open_first(self._chooser)
-        if self._info.random_weights:
+        if self._info.random_weights and self._warns:
             warnings.warn(
                 f"{self._path} has random weights: good for timing, its output is meaningless",
                 stacklevel=2,
@@ -168,7 +174,7 @@ class Upscaler:
         likely = chooser.at_opening()
         try:
             self._open(likely)
-        except (EngineError, EngineUnavailable) as error:
+        except FAILURES as error:
             if likely == chooser.first:
                 raise
             self._why_none = f"{likely}, which was chosen before, fails: {error}"
@@ -183,12 +189,12 @@ class Upscaler:
         openers = {name: partial(self._opened, name) for name in chooser.builds}
         try:
             is_free = self._info.takes(1, 1, 1) and self._info.most[1:] == (None, None)
-            self._choice = chooser.choose(openers, (height, width), any_size=is_free)
-            if self._choice.engine != self._engine.name:
-                self._change_to(self._choice.engine, height, width)
+            choice = chooser.choose(openers, (height, width), any_size=is_free)
+            if choice.engine == self._engine.name or self._change_to(choice.engine, height, width):
+                self._choice = choice
         except NotChosenError as reason:
             self._why_none = str(reason)
-        except (EngineError, EngineUnavailable, ValueError, MemoryError, OSError) as error:
+        except FAILURES as error:
             self._why_none = f"choosing failed: {' '.join(str(error).split())}"
         self._chooser = None
 
@@ -198,31 +204,32 @@ class Upscaler:
         if engine == self._engine.name:
             yield lambda frame: self._enlarge_whole(frame[None])[0]
             return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # random weights: whoever opens it is told once
-            # No golden frame: its picture is compared with this engine's.
-            other = Upscaler(self._path, engine, self._color, self._threads, False, tiles="never")
-        with other:
+        # No golden frame: its picture is compared with this engine's.
+        with _Timed(self._path, engine, self._color, self._threads, False, tiles="never") as other:
             yield other
 
-    def _change_to(self, engine: str, height: int, width: int) -> None:
-        """Go on with another engine, if frames of this size are no more tiled there than here."""
+    def _change_to(self, engine: str, height: int, width: int) -> bool:
+        """Go on with another engine, unless frames of this size need tiles there and not here."""
         before = self._engine, self._info, self._tiling
+        is_open = is_better = False
         try:
             self._open(engine)
-        except BaseException:
-            self._engine, self._info, self._tiling = before
-            raise
-        if self._needs_tiles(self._tiling, height, width) and not self._needs_tiles(
-            before[2], height, width
-        ):
+            is_open = True
+            is_better = self._needs_tiles(before[2], height, width) or not self._needs_tiles(
+                self._tiling, height, width
+            )
+        finally:
+            if is_open and not is_better:
+                self._tiling.close()
+                self._engine.close()
+            if not is_better:
+                self._engine, self._info, self._tiling = before
+        if is_better:
+            before[2].close()
+            before[0].close()
+        else:
             self._why_none = f"{engine} is faster, but has to cut {height}x{width} into tiles here"
-            self._tiling.close()
-            self._engine.close()
-            self._engine, self._info, self._tiling = before
-            return
-        before[2].close()
-        before[0].close()
+        return is_better
 
     @staticmethod
     def _needs_tiles(tiling: Tiling, height: int, width: int) -> bool:
@@ -259,9 +266,10 @@ class Upscaler:
 
     def tiles_for(self, height: int, width: int) -> list[Tile] | None:
         """The tiles that a frame of this size would be cut into now; None where it would be run
-        whole. Raises FrameTooLargeError where neither can be."""
-        side_hw = self._tiling.side_hw(height, width)
-        return None if side_hw is None else grid((height, width), side_hw, self._tiling.halo)
+        whole. Raises FrameTooLargeError where neither can be, and RuntimeError after `close`."""
+        with self._in_use(height, width):
+            side_hw = self._tiling.side_hw(height, width)
+            return None if side_hw is None else grid((height, width), side_hw, self._tiling.halo)
 
     def describe(self) -> dict[str, object]:
         """What runs where, JSON-able.
@@ -680,6 +688,12 @@ class Upscaler:
             self._run(np.zeros((1, 3, height, width), np.float32))
         else:
             self._run(np.zeros((1, height, width, 3), np.uint8))
+
+
+class _Timed(Upscaler):
+    """One that is only timed; whoever opened the other has been told what there is to tell."""
+
+    _warns = False
 
 
 def check_frame(frame: Any) -> None:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gidrn_runtime import EngineError, EngineUnavailable, Upscaler, engine_choice, engines, models
+from gidrn_runtime import (
+    EngineError,
+    EngineUnavailable,
+    ModelError,
+    Upscaler,
+    engine_choice,
+    engines,
+    models,
+)
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.engine_choice import Choice, Kept
 from gidrn_runtime.engines.base import Array
@@ -45,6 +53,10 @@ class Played(OrtCpu):
 
     @classmethod
     def installed_version(cls) -> str:
+        return cls.version
+
+    @classmethod
+    def build(cls) -> str:
         return cls.version
 
     def run(self, tensor: Array) -> Array:
@@ -260,11 +272,12 @@ def test_an_engine_chosen_before_that_fails_now(table: Table, tiny: Path) -> Non
     table.b.seconds_per_pixel = 1e-9
     with Upscaler(tiny) as upscale:
         upscale(FRAME)
-    table.b.fault = EngineUnavailable("gone")
-    with Upscaler(tiny) as upscale:
-        upscale(FRAME)
-        assert upscale.engine == "a"
-        assert "b, which was chosen before, fails: gone" in str(upscale.describe()["no_choice"])
+    for fault in (EngineUnavailable("gone"), ModelError("gone"), MemoryError("gone")):
+        table.b.fault = fault
+        with Upscaler(tiny) as upscale:
+            upscale(FRAME)
+            assert upscale.engine == "a"
+            assert "b, which was chosen before, fails: gone" in str(upscale.describe()["no_choice"])
 
 
 def test_an_engine_that_fails_when_it_is_changed_to(table: Table, tiny: Path) -> None:
@@ -276,6 +289,24 @@ def test_an_engine_that_fails_when_it_is_changed_to(table: Table, tiny: Path) ->
         assert (upscale(FRAME) == 128).all()
         assert upscale.engine == "a"
         assert upscale.describe()["no_choice"] == "choosing failed: out of order"
+        assert upscale.describe()["choice"] is None
+
+
+def test_a_change_that_fails_half_way_is_undone(
+    table: Table, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def side_hw(tiling: Tiling, *_: int) -> None:
+        if (tiling._engine, tiling._wish) == ("b", "auto"):
+            raise ModelError("no tile file")
+
+    monkeypatch.setattr(Tiling, "side_hw", side_hw)
+    table.b.seconds_per_pixel = 1e-9
+    with Upscaler(tiny) as upscale:
+        assert upscale(FRAME).shape == (80, 120, 3)
+        assert upscale.engine == "a"
+        assert upscale.describe()["no_choice"] == "choosing failed: no tile file"
+        assert table.b.still_open == 0
+    assert table.a.still_open == 0
 
 
 def test_no_engine_is_taken_that_would_need_tiles(
@@ -318,13 +349,16 @@ def test_threads_that_call_at_once_get_one_engine(table: Table, tiny: Path) -> N
     assert table.measured == 1
 
 
-def test_two_processes_do_not_measure_at_once(table: Table, tiny: Path) -> None:
+def test_two_processes_do_not_measure_at_once(
+    table: Table, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("fcntl")
-    with Kept(table.file.parent).alone() as is_alone:
+    monkeypatch.setattr(engine_choice, "WAIT_S", 0.1)
+    with Kept(table.file.parent).alone(0) as is_alone:
         assert is_alone
         with Upscaler(tiny) as upscale:
             upscale(FRAME)
-            assert upscale.describe()["no_choice"] == "another process measures at this moment"
+            assert upscale.describe()["no_choice"] == "others have been measuring for 0.1 s"
     with Upscaler(tiny) as upscale:
         upscale(FRAME)
     assert table.measured == 1

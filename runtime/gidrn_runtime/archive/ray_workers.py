@@ -69,6 +69,7 @@ class RayPool(WorkerPool):
         self._flying: dict[Any, tuple[Any, Job | None]] = {}
         self._failed_starts: dict[Any, int] = {}
         self._unreachable_since: dict[Any, float] = {}
+        self._given_up: set[Any] = set()
         self._known: dict[Any, Facts] = {}
         try:
             self._join(address, workers, threads)
@@ -154,7 +155,8 @@ class RayPool(WorkerPool):
                 if job is not None:
                     answers.append(Answer(job.number, error=death))
                 elif isinstance(error, self._ray.exceptions.ActorUnavailableError):
-                    self._be_patient(actor, death)
+                    if not self._is_awaited(actor, death):
+                        continue
                 else:
                     self._count_start(actor, death)
                 self._ask_for_facts(actor)  # it is free again once it answers
@@ -191,12 +193,22 @@ class RayPool(WorkerPool):
         if failed == MAX_STARTS:
             raise EngineError(f"an actor died {failed} times while it opened the model: {death}")
 
-    def _be_patient(self, actor: Any, death: WorkerDied) -> None:
-        """Ray starts it again, or has lost sight of it: no start that failed."""
+    def _is_awaited(self, actor: Any, death: WorkerDied) -> bool:
+        """Whether Ray may still bring it back; an actor that is given up is left to the others.
+
+        Raises EngineError where there are no others.
+        """
         waited_s = time.monotonic() - self._unreachable_since.setdefault(actor, time.monotonic())
-        if waited_s > UNREACHABLE_S:
-            raise EngineError(f"an actor was out of reach for {waited_s:.0f} s: {death}")
-        time.sleep(ASK_AGAIN_S)
+        if waited_s <= UNREACHABLE_S:
+            time.sleep(ASK_AGAIN_S)
+            return True
+        self._known.pop(actor, None)
+        self._given_up.add(actor)
+        if len(self._given_up) == len(self._actors):
+            raise EngineError(
+                f"every actor is out of reach, the last for {waited_s:.0f} s: {death}"
+            )
+        return False
 
     def pids(self) -> list[int]:
         """Process ids of the actors, on whichever machine."""

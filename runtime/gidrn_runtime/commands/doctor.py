@@ -11,7 +11,8 @@ from gidrn_runtime.console import frame_size_hw, interruptible, say
 HELP = "what works here, what does not, and why"
 DESCRIPTION = (
     "What works here, what does not, and why. With --measure every engine of the CPU that takes a "
-    "model is timed first, on a frame of --size, and `auto` takes the fastest from then on."
+    "model is timed first, on a frame of --size, and `auto` takes the fastest from then on for "
+    "this model, frames of about this size and the same --threads."
 )
 
 

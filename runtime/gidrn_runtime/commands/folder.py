@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from gidrn_runtime import image_files, models, processor
+from gidrn_runtime import EngineUnavailable, ModelError, Upscaler, image_files, models, processor
 from gidrn_runtime.archive.jobs import Facts, WorkerPool
 from gidrn_runtime.archive.local_workers import LocalPool
 from gidrn_runtime.archive.manifest import DONE, FAILED, Manifest, Settings
@@ -23,7 +25,11 @@ from gidrn_runtime.archive.run import (
     plan,
 )
 from gidrn_runtime.console import add_model_options, complain, say, tell
+from gidrn_runtime.engine_choice import Chooser
 from gidrn_runtime.progress import Progress, duration_text
+
+COMMON_HW = (256, 256)
+"""Of the pictures for which the workers' engine is chosen; sizes are not known yet."""
 
 HELP = "enlarge every picture under a folder"
 DESCRIPTION = (
@@ -121,7 +127,22 @@ def open_pool(arguments: argparse.Namespace, model: Path) -> WorkerPool:
     threads = arguments.threads
     if threads is None:
         threads = max(1, processor.usable_cores() // workers)
-    return LocalPool(model, arguments.engine, threads, workers)
+    return LocalPool(model, settled(model, arguments.engine, threads), threads, workers)
+
+
+def settled(model: Path, engine: str, threads: int) -> str:
+    """One engine for all workers, which would measure beside each other: ``auto``'s, found here."""
+    if engine != "auto":
+        return engine
+    with suppress(EngineUnavailable, ModelError):  # the workers tell of it
+        if not Chooser(model, threads).is_open:
+            return engine
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the workers tell of random weights
+        upscale = Upscaler(model, threads=threads)
+    with upscale:
+        upscale.prepare(*COMMON_HW)
+        return upscale.engine
 
 
 def work(

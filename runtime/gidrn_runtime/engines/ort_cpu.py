@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,9 @@ FATAL = 4
 """ONNX Runtime's log level that only lets fatal errors out; the rest arrives as exceptions."""
 OUT_OF_MEMORY = ("allocate memory", "bad_alloc", "bad allocation", "out of memory", "ALLOC_FAILED")
 """Words by which ONNX Runtime tells, inside a general exception, that an allocation failed."""
+
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+"""Distributions that bring the module `onnxruntime`."""
 
 
 class OrtCpu(Engine):
@@ -36,6 +41,13 @@ class OrtCpu(Engine):
     @classmethod
     def installed_version(cls) -> str:
         return str(cls._import().__version__)
+
+    @classmethod
+    def build(cls) -> str:
+        for package in PACKAGES:
+            with suppress(metadata.PackageNotFoundError):
+                return f"{package} {metadata.version(package)}"
+        return cls.installed_version()  # built by hand, or not there
 
     @classmethod
     def _import(cls) -> Any:

@@ -216,6 +216,7 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
             color = low.finfo.name.lower()
             if color != self._upscaler.color:
                 self._open(color)
+            self._upscaler.prepare(low.height, low.width)  # now, and not in a frame's time
         except Exception as error:  # as in do_start
             self._fail(Gst.StreamError, Gst.StreamError.FORMAT, str(error))
             return False
