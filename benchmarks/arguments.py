@@ -1,10 +1,11 @@
-"""What several benchmarks take on their command lines: names of networks, factors."""
+"""What several benchmarks take on their command lines: networks, factors, threads."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 from gidrn import command_line, zoo
+from gidrn_runtime import processor
 
 
 def models(text: str, known: Collection[str]) -> list[str]:
@@ -29,3 +30,10 @@ def scales(text: str) -> list[int]:
     if not parts or not all(part.isdecimal() and int(part) in zoo.SCALES for part in parts):
         raise ValueError(f"--scale wants one or more of 2, 3 and 4 (such as 2,4), not {text!r}")
     return [int(part) for part in parts]
+
+
+def cpu_threads(threads: int | None) -> int:
+    """What is asked for, or all cores. Raises ValueError for less than one."""
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads is at least 1, not {threads}")
+    return threads or processor.usable_cores()

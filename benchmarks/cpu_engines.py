@@ -30,9 +30,6 @@ PRODUCT_SIDE = 768
 """Of the square matrices whose product gives the rate."""
 PRODUCT_RUNS = 15
 
-EVERY_PICTURE = 1e9
-"""Seconds a pair that leave no picture out: the ratios are of the same pictures."""
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -83,7 +80,7 @@ def compare(
             upscale = contenders.open_file(files[pair.model].path, pair.engine, threads)
             opened[pair.name] = contenders.OfRuntime(stack.enter_context(upscale))
         rate = product_rate(threads)
-        samples = turns.in_turns(opened, low, seconds=EVERY_PICTURE)
+        samples = turns.in_turns(opened, low, seconds=turns.EVERY_PICTURE)
     reference = samples[Pair(*REFERENCE).name]
     return [
         records.record(

@@ -47,9 +47,6 @@ RUNS_ON = {"native", "ort-cpu", "openvino", "torch-cpu", "ncnn"}
 PROFILED = "ort-cpu"
 SMALL_SHARE = 0.005
 """Operators that take less of a run than this stand together in the table."""
-EVERY_PICTURE = 1e9
-"""Seconds a pair that leave no picture out."""
-
 WAITING = "OMP_WAIT_POLICY"
 """How OpenMP's threads wait, in the environment."""
 
@@ -91,7 +88,7 @@ def totals(
             " ".join(pair): turns.FramesOnly(lambda _frames, run=run: run(tensor))  # type: ignore[misc]
             for pair, run in opened.items()
         }
-        samples = turns.in_turns(timed, low, seconds=EVERY_PICTURE)
+        samples = turns.in_turns(timed, low, seconds=turns.EVERY_PICTURE)
         rate = max(rate, cpu_engines.product_rate(threads))  # before and after: the less disturbed
     found = []
     for name, engine in opened:

@@ -14,14 +14,14 @@ from typing import get_args
 
 import numpy as np
 
-from benchmarks import exported_models, low_images, peak_memory, records
+from benchmarks import arguments, exported_models, low_images, peak_memory, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from benchmarks.turns import PAUSE_SECONDS
 from export import to_onnx
 from export.rewrites.attention import Attention
 from gidrn import command_line
-from gidrn_runtime import Upscaler, processor
+from gidrn_runtime import Upscaler
 
 PROTOCOL = (
     "uint8 frame to uint8 frame, the forms of the attention in turns; one warm-up run of each size"
@@ -49,9 +49,7 @@ def main(
     sizes_hw = [to_onnx.parse_size(size) for size in command_line.words(sizes)]
     if runs < 1 or not sizes_hw:
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
-    if threads is not None and threads < 1:
-        raise ValueError(f"--threads is at least 1, not {threads}")
-    threads = threads or processor.usable_cores()
+    threads = arguments.cpu_threads(threads)
     path = out or records.RESULTS / "local" / f"memory_{model}_x{scale}_{records.cpu_slug()}.json"
     records.check_writable(path)
     network, weights, sha256 = exported_models.with_weights(model, scale, None)

@@ -50,7 +50,6 @@ class NcnnNetwork:
         if self._net.load_param(str(param)) or self._net.load_model(str(weights)):
             raise ValueError(f"ncnn does not open what pnnx made of {name}")
         self._matrix = ncnn.Mat
-        self.version = str(ncnn.__version__)
         self._check(network, name, size_hw)
 
     def run_tensor(self, x: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -282,11 +281,11 @@ def _slug(name: str) -> str:
 
 def commit_of(folder: Path) -> Commit:
     """The commit checked out in `folder`; unknown where that is no git work tree's root."""
-    top = _answer("git", "-C", str(folder), "rev-parse", "--show-toplevel")
-    sha = _answer("git", "-C", str(folder), "rev-parse", "--verify", "HEAD")
+    top = processor.answer("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+    sha = processor.answer("git", "-C", str(folder), "rev-parse", "--verify", "HEAD")
     if top is None or sha is None or Path(top).resolve() != folder.resolve():
         return Commit("unknown", None)
-    status = _answer(
+    status = processor.answer(
         "git", "-C", str(folder), "status", "--porcelain", "--", ".", ":!benchmarks/results"
     )
     return Commit(sha, None if status is None else bool(status))
@@ -384,15 +383,6 @@ def _state_from(entry: dict[str, Any] | None) -> State | None:
     return State(**{**entry, "cpu_mhz": None if mhz is None else (mhz[0], mhz[1])})
 
 
-def _answer(*command: str) -> str | None:
-    """What a command prints, or None where it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
 def _content(path: Path) -> str | None:
     """What a file of the system says, or None where it is not there."""
     try:
@@ -456,7 +446,9 @@ def _os() -> str:
 
 
 def _gpu() -> str | None:
-    query = _answer("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    query = processor.answer(
+        "nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"
+    )
     return "; ".join(query.splitlines()) if query else None
 
 
@@ -466,7 +458,9 @@ def gpu_state() -> str | None:
     As in "SM 1980 MHz, memory 2619 MHz, 310.5 W, 41 C, P0".
     """
     fields = "clocks.sm,clocks.mem,power.draw,temperature.gpu,pstate"
-    answer = _answer("nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    answer = processor.answer(
+        "nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"
+    )
     if not answer:
         return None
     found = []

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
+    arguments,
     noise,
     records,
     replay_parts,
@@ -31,7 +32,6 @@ from benchmarks.records import Record
 from benchmarks.replay_parts import LEFT, Part, Parts, Sources
 from gidrn import benchmark_sets, command_line, world
 from gidrn.files import replacing
-from gidrn_runtime import processor
 
 LEDGER = "replay.json"
 """Beside the parts' files: what each was measured with, and how long it took."""
@@ -290,17 +290,14 @@ def main(
         raise ValueError(
             f"--device is auto, cpu or cuda, not {device}: CUDA_VISIBLE_DEVICES chooses among GPUs"
         )
-    if threads is not None and threads < 1:
-        raise ValueError(f"--threads is at least 1, not {threads}")
+    threads = arguments.cpu_threads(threads)
     weights = weight_files.folder(weights_root)
     if data_root or os.environ.get("GIDRN_DATA"):
         data_root = benchmark_sets.data_root(data_root)
     folder = out or records.RESULTS / machine(device)
     folder.mkdir(parents=True, exist_ok=True)
     records.check_writable(folder / "report.html")
-    sources = Sources(
-        device, threads or processor.usable_cores(), data_root, weights, tuple(photos)
-    )
+    sources = Sources(device, threads, data_root, weights, tuple(photos))
     parts = replay_parts.all_parts(sources)
     progress = run(parts, folder, seconds)
     evidence = report_evidence.gather(

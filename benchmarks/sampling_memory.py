@@ -28,7 +28,14 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks import complexity, exported_models, peak_memory, published, records
+from benchmarks import (
+    arguments,
+    complexity,
+    exported_models,
+    peak_memory,
+    published,
+    records,
+)
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export import proof, to_onnx
@@ -37,7 +44,7 @@ from export.rewrites.attention import Attention
 from gidrn import command_line, zoo
 from gidrn.evaluation import to_tensor
 from gidrn.networks.anrb import ANRB
-from gidrn_runtime import engines, processor
+from gidrn_runtime import engines
 
 SCALE = 2
 """Table 2's factor."""
@@ -290,9 +297,7 @@ def main(
     of_infinite = [to_onnx.parse_size(size) for size in command_line.words(unsampled)]
     if runs < 1 or not of_all:
         raise ValueError("--runs is at least 1, and --sizes has at least one size")
-    if threads is not None and threads < 1:
-        raise ValueError(f"--threads is at least 1, not {threads}")
-    threads = threads or processor.usable_cores()
+    threads = arguments.cpu_threads(threads)
     every = list(cases(rows_of(rows)))
     name = f"sampling_memory_{model}_x{SCALE}_{records.cpu_slug()}.json"
     path = out or records.RESULTS / "local" / name

@@ -26,9 +26,6 @@ SMALL_S = 0.05
 RUNS = 5
 """Of each frame, after a warm-up; the median counts."""
 
-EVERY_PICTURE = 1e9
-"""Seconds of `turns` that leave no picture out."""
-
 LEAST_SIDE = 16
 """Of an input that is worth a mention."""
 
@@ -141,7 +138,7 @@ def timed_options(
             tell(f"timing frames of {size_text(timed_hw)}")
             runs = {key: turns.FramesOnly(upscale) for key, (_, _, upscale) in opened.items()}
             low = low_images.of_size(timed_hw, 1, RUNS)
-            for key, samples in turns.in_turns(runs, low, seconds=EVERY_PICTURE).items():
+            for key, samples in turns.in_turns(runs, low, seconds=turns.EVERY_PICTURE).items():
                 times[key].append((timed_hw, samples.end_to_end_ms))
         found = [
             option_of(name, count, upscale, size_hw, times[key])

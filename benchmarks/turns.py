@@ -148,6 +148,10 @@ def check_output(name: str, output: NDArray[np.float32]) -> None:
         raise ValueError(f"{name} gives denormal numbers, which distort its times")
 
 
+EVERY_PICTURE = 1e9
+"""Seconds a model for `in_turns` that leave no picture out."""
+
+
 def in_turns(
     models: Mapping[str, Runnable],
     low: LowImages,

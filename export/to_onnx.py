@@ -340,10 +340,9 @@ def export_tiles(
     """Write the file that the runtime cuts large frames into tiles with, once it is proved.
 
     It is proved twice, the first time with exaggerated attentions, of both kinds, between fresh
-    weights. Raises
-    RefusedError where the network looks at the whole image in a way that a tile cannot be told of,
-    and proof.NotProvedError where a frame in tiles differs from PyTorch on the whole one by more
-    than `tile_model.LIMIT_LEVELS`; `path` is then left as it was.
+    weights. Raises RefusedError where the network looks at the whole image in a way that a tile
+    cannot be told of, and proof.NotProvedError where a frame in tiles differs from PyTorch on the
+    whole one by more than `tile_model.LIMIT_LEVELS`; `path` is then left as it was.
     """
     photos = photos or proof.read_photos()
     network = network.eval()

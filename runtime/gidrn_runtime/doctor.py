@@ -52,6 +52,7 @@ def examine() -> dict[str, Any]:
     """Everything `report` prints, JSON-able; `ok` is True when some shipped model runs."""
     found = engines.available()
     shipped = [_examine_model(name, path, found) for name, path in models.shipped().items()]
+    choosers = _choosers()
     return {
         "ok": any(run["ok"] for model in shipped for run in model["runs"]),
         "gidrn_runtime": gidrn_runtime.__version__,
@@ -64,27 +65,24 @@ def examine() -> dict[str, Any]:
         "pyav": _package(import_av),
         "engines": [asdict(status) for status in found],
         "models": shipped,
-        "choices": [asdict(one) for path in models.shipped().values() for one in _choices(path)],
-        "no_choice": _why_none(),
+        "choices": [asdict(one) for chooser in choosers for one in chooser.of_any_threads()],
+        "no_choice": _why_none(choosers),
     }
 
 
-def _why_none() -> str:
-    """Why nothing has been chosen, or what will decide."""
+def _choosers() -> list[Chooser]:
+    """One for each shipped model that some engine here takes."""
+    found = []
     for path in models.shipped().values():
         with suppress(EngineUnavailable, ModelError):
-            chooser = Chooser(path, None)
-            if not chooser.is_open:
-                return chooser.why_closed
-    return "the first frame of a size decides, or --measure"
+            found.append(Chooser(path, None))
+    return found
 
 
-def _choices(path: Path) -> list[Choice]:
-    """What ``auto`` has chosen for a model so far, for any number of threads."""
-    try:
-        return Chooser(path, None).of_any_threads()
-    except (EngineUnavailable, ModelError):
-        return []
+def _why_none(choosers: list[Chooser]) -> str:
+    """Why nothing has been chosen, or what will decide."""
+    closed = (chooser.why_closed for chooser in choosers if not chooser.is_open)
+    return next(closed, "the first frame of a size decides, or --measure")
 
 
 def report(facts: dict[str, Any]) -> str:

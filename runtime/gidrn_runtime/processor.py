@@ -18,10 +18,10 @@ def name() -> str:
     found = _in_cpuinfo("model name")
     if found:
         return found
-    listed = re.search(r"^Model name:\s*(.+)$", _answer("lscpu"), re.MULTILINE)  # ARM's Linux
+    listed = re.search(r"^Model name:\s*(.+)$", answer("lscpu") or "", re.MULTILINE)  # ARM's Linux
     if listed:
         return listed.group(1).strip()
-    apple = _answer("sysctl", "-n", "machdep.cpu.brand_string")
+    apple = answer("sysctl", "-n", "machdep.cpu.brand_string")
     return apple or platform.processor() or platform.machine() or "unknown"
 
 
@@ -48,10 +48,10 @@ def _in_cpuinfo(key: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-def _answer(*command: str) -> str:
-    """What a command prints, or nothing where it is not there or fails."""
+def answer(*command: str) -> str | None:
+    """What a command prints, or None where it is not there or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return None
     return done.stdout.strip()

@@ -19,7 +19,7 @@ from benchmarks.exported_models import ExportedModel
 from export import to_tensorrt
 from export.rewrites import RefusedError
 from gidrn import evaluation
-from gidrn_runtime import engines, plans
+from gidrn_runtime import engines, plans, processor
 from gidrn_runtime.engines import EngineStatus
 from tests.benchmarks.test_fps import tiny_low, tiny_onnx
 from tests.runtime.test_tensorrt import Machine
@@ -326,11 +326,11 @@ def test_rates_are_measured_where_asked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_gpu_s_state_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_answer", lambda *_: "1980, 2619, 310.51, 41, P0")
+    monkeypatch.setattr(processor, "answer", lambda *_: "1980, 2619, 310.51, 41, P0")
     assert records.gpu_state() == "SM 1980 MHz, memory 2619 MHz, 310.51 W, 41 C, P0"
-    monkeypatch.setattr(records, "_answer", lambda *_: "NVIDIA H200, 570.1")
+    monkeypatch.setattr(processor, "answer", lambda *_: "NVIDIA H200, 570.1")
     assert records.gpu_slug() == "nvidia-h200"
-    monkeypatch.setattr(records, "_answer", lambda *_: None)
+    monkeypatch.setattr(processor, "answer", lambda *_: None)
     assert records.gpu_state() is None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import gidrn_runtime
+from gidrn_runtime import processor
 from gidrn_runtime.colour import PIXEL_FORMATS, luma, planes_from_rgb, rgb_from_planes
 from gidrn_runtime.engines.base import Tensor
 from gidrn_runtime.image_files import replacing
@@ -315,8 +316,11 @@ def describe_model(upscaler: Upscaler) -> dict[str, object]:
     facts = upscaler.describe()
     digest = hashlib.sha256(Path(str(facts["path"])).read_bytes()).hexdigest()
     keys = ("scale", "engine", "engine_version", "device", "threads")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"sha256": digest, "cores": cores, **{key: facts.get(key) for key in keys}}
+    return {
+        "sha256": digest,
+        "cores": processor.usable_cores(),
+        **{key: facts.get(key) for key in keys},
+    }
 
 
 def versions() -> dict[str, object]:
