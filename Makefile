@@ -19,7 +19,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python benchmarks/readme_tables.py --check
+	$(BIN)/python benchmarks/generated_tables.py --check
 
 # The runtime's own copies of the exported models, made from the shipped weights.
 models: $(INSTALLED)

@@ -1,97 +1,12 @@
-"""README's tables of measured figures, written from the result files and nothing else.
-
-A table stands between `<!-- table NAME: benchmarks/readme_tables.py -->` and `<!-- end NAME -->`;
-`TABLES` says what makes it. `--check` is part of `make lint`: it needs a second and no PyTorch.
-"""
+"""README's tables of measured figures; `generated_tables.py` writes them."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-
-import tyro
-
-from benchmarks import published, records
-from benchmarks.records import Record
-from gidrn_runtime.image_files import replacing
-
-README = records.PROJECT / "README.md"
-
-COMMAND = "python benchmarks/readme_tables.py"
-
-BETWEEN = re.compile(
-    r"(?P<head><!-- table (?P<name>\S+): benchmarks/readme_tables\.py -->\n)"
-    r".*?"
-    r"(?P<foot><!-- end (?P=name) -->\n)",
-    re.DOTALL,
-)
-
-TIMES = "\N{MULTIPLICATION SIGN}"
+from benchmarks import published
+from benchmarks.result_cells import TIMES, Tables, lines, models, number, one, rate, ratio, results
 
 WITHOUT = {"none": "no ANRB", "infinite": "all pixels"}
 """Table 2's rows that are not a number of points."""
-
-
-def results(name: str) -> list[Record]:
-    """The records of a checked-in result file, without its suffix."""
-    return records.read_records(records.RESULTS / f"{name}.json")
-
-
-def one(found: Iterable[Record], **wanted: object) -> Record:
-    """The record whose `what`, `where` or values have all of `wanted`.
-
-    Raises ValueError where there is none, or more than one.
-    """
-
-    def of(entry: Record, name: str) -> object:
-        for part in (entry.what, entry.where):
-            if hasattr(part, name):
-                return getattr(part, name)
-        return entry.values.get(name)
-
-    fitting = [
-        entry for entry in found if all(of(entry, name) == value for name, value in wanted.items())
-    ]
-    if len(fitting) != 1:
-        raise ValueError(f"{len(fitting)} records of {wanted}, where a table wants one")
-    return fitting[0]
-
-
-def models(found: Iterable[Record]) -> list[str]:
-    """The networks of some records, each once, in their order."""
-    return list(dict.fromkeys(entry.what.model for entry in found))
-
-
-def number(entry: Record, name: str) -> float:
-    """A value of a record that is a number. Raises TypeError for another."""
-    value = entry.values[name]
-    if not isinstance(value, int | float):
-        raise TypeError(f"{name} of {entry.what.model} is {value!r}, no number")
-    return value
-
-
-def ratio(value: float) -> str:
-    """A ratio or a rate, with two decimals under ten and one above."""
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
-
-
-def rate(value: float) -> str:
-    """Frames a second: one decimal, two under one."""
-    return f"{value:.2f}" if value < 1 else f"{value:.1f}"
-
-
-def lines(header: Sequence[str], alignment: str, rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table as README has them, unpadded: "l" and "r" say where a column stands."""
-    rule = "|" + "|".join({"l": "---", "r": "---:"}[side] for side in alignment) + "|"
-    text = [f"| {' | '.join(header)} |", rule]
-    for row in rows:
-        if len(row) != len(header) or len(row) != len(alignment):
-            raise ValueError(f"a row of {len(row)} cells under {len(header)} headings: {row}")
-        text.append(re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(row)} |"))
-    return "\n".join(text) + "\n"
 
 
 def cpu_engines() -> str:
@@ -238,7 +153,7 @@ def sampling_memory() -> str:
     return lines(header, "llrrrrr", rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: Tables = {
     "cpu_engines": cpu_engines,
     "fps": fps,
     "quality": quality,
@@ -246,73 +161,3 @@ TABLES: dict[str, Callable[[], str]] = {
     "sampling_memory": sampling_memory,
     "train_speed": train_speed,
 }
-"""README's generated tables by the name in their markers."""
-
-
-def generated(text: str, tables: dict[str, Callable[[], str]]) -> str:
-    """`text` with every marked table made anew.
-
-    Raises ValueError for a marker of a name that is not in `tables`, for a table that has no
-    marker or several, and for one that is not closed.
-    """
-    opened = re.findall(r"<!-- table (\S+):", text)
-    for name in opened:
-        if name not in tables:
-            raise ValueError(f"no table is called {name!r}: there are {', '.join(tables)}")
-    for name in tables:
-        if opened.count(name) != 1:
-            raise ValueError(f"{opened.count(name)} markers of the table {name}, not one")
-    closed = [match["name"] for match in BETWEEN.finditer(text)]
-    for name in opened:
-        if name not in closed:
-            raise ValueError(f"the table {name} has no line <!-- end {name} --> behind it")
-
-    def anew(match: re.Match[str]) -> str:
-        return match["head"] + tables[match["name"]]() + match["foot"]
-
-    return BETWEEN.sub(anew, text)
-
-
-def difference(now: str, meant: str) -> str:
-    """The lines that differ, with their numbers, as a unified diff."""
-    return "".join(
-        difflib.unified_diff(
-            now.splitlines(keepends=True),
-            meant.splitlines(keepends=True),
-            "README.md",
-            "README.md, from benchmarks/results",
-            n=0,
-        )
-    )
-
-
-def main(check: bool = False, readme: Path = README) -> int:
-    """Write README's tables from the checked-in results.
-
-    Args:
-        check: write nothing; exit with 1 and show the lines that differ, if any do.
-        readme: the file.
-    """
-    now = readme.read_text(encoding="utf-8")
-    meant = generated(now, TABLES)
-    if now == meant:
-        print(f"{len(TABLES)} tables of {readme.name} are those of the results")
-        return 0
-    print(difference(now, meant), end="")
-    if check:
-        print(f"tables of {readme.name} are not those of the results: run {COMMAND}")
-        return 1
-    with replacing(readme) as temporary:
-        temporary.write(meant.encode())
-    print(f"written to {readme}")
-    return 0
-
-
-if __name__ == "__main__":
-    # without gidrn.command_line, which brings PyTorch along
-    try:
-        code = tyro.cli(main)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    sys.exit(code)

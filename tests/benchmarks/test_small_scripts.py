@@ -107,13 +107,23 @@ def test_both_attentions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     out = tmp_path / "memory.json"
     memory.main(scale=2, sizes="10x14", threads=1, runs=1, out=out)
     found = records.read_records(out)
-    assert [entry.values["attention"] for entry in found] == ["exact", "curve"]
+    pairs = [(entry.what.engine, entry.values["attention"]) for entry in found]
+    assert pairs == [(name, how) for name in ("native", "ort-cpu") for how in ("exact", "curve")]
     for entry in found:
         peak, baseline = entry.values["peak_memory_mib"], entry.values["memory_baseline_mib"]
         assert isinstance(peak, float)
         assert isinstance(baseline, float)
         assert peak > baseline > 0
+        assert len(entry.figure("end_to_end_ms").samples) == 1
+        assert entry.values["max_levels_between_forms"] in (0, 1)
     assert "10x14" in capsys.readouterr().out
+
+
+def test_memory_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(memory, "_in_turns")
+    out = tmp_path / "memory.json"
+    memory.main(scale=2, engine="native", sizes="10x14", threads=1, runs=0, out=out)
+    assert [entry.figures for entry in records.read_records(out)] == [(), ()]
 
 
 def test_a_picture_shows_three_parts(tmp_path: Path) -> None:
@@ -129,7 +139,12 @@ def test_a_picture_shows_three_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"runs": 0}, "--runs"), ({"sizes": "10"}, "HEIGHTxWIDTH"), ({"model": "gidr"}, "gidrn")],
+    [
+        ({"runs": -1}, "--runs"),
+        ({"sizes": "10"}, "HEIGHTxWIDTH"),
+        ({"model": "gidr"}, "gidrn"),
+        ({"engine": "tensorrt"}, "--engine wants some of native, .*not 'tensorrt'"),
+    ],
 )
 def test_bad_arguments_of_the_memory_table(
     arguments: dict[str, object], message: str, tmp_path: Path

@@ -1,4 +1,4 @@
-"""README's tables: they are those of the results, and a figure that is changed by hand is found."""
+"""The documents' tables are those of the results, and a figure changed by hand is found."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import readme_tables, records
-from benchmarks.readme_tables import TABLES, generated
+from benchmarks import generated_tables, readme_tables, records, result_cells
+from benchmarks.generated_tables import DOCUMENTS, generated
 
-TEXT = readme_tables.README.read_text(encoding="utf-8")
-
-
-def test_readme_holds_what_the_results_give(capsys: pytest.CaptureFixture[str]) -> None:
-    assert readme_tables.main(check=True) == 0, capsys.readouterr().out
+TEXTS = {name: (records.PROJECT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 
 
-def test_every_table_of_figures_is_generated() -> None:
-    rest = readme_tables.BETWEEN.sub("", TEXT)
+def test_the_documents_hold_what_the_results_give(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generated_tables.main(check=True) == 0, capsys.readouterr().out
+
+
+def test_every_table_of_figures_in_readme_is_generated() -> None:
+    rest = generated_tables.BETWEEN.sub("", TEXTS["README.md"])
     by_hand = [line for line in rest.splitlines() if re.match(r"\|.*\d", line)]
     assert by_hand == []
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("document", "name"), [(path, name) for path, tables in DOCUMENTS.items() for name in tables]
+)
 def test_a_figure_changed_by_hand_is_shown_and_written_over(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    document: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    head = f"<!-- table {name}: benchmarks/readme_tables.py -->\n"
-    before, after = TEXT.split(head)
+    for path, text in TEXTS.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+    head = f"<!-- table {name}: benchmarks/generated_tables.py -->\n"
+    before, after = TEXTS[document].split(head)
     line = after.splitlines()[2]
     figure = re.findall(r"\d+\.?\d*", line)[-1]
     spoilt = line.replace(figure, f"{figure}9")
-    readme = tmp_path / "README.md"
-    readme.write_text(before + head + after.replace(line, spoilt, 1), encoding="utf-8")
-    assert readme_tables.main(check=True, readme=readme) == 1
+    file = tmp_path / document
+    file.write_text(before + head + after.replace(line, spoilt, 1), encoding="utf-8")
+    assert generated_tables.main(check=True, root=tmp_path) == 1
     shown = capsys.readouterr().out.splitlines()
     assert f"-{spoilt}" in shown
     assert f"+{line}" in shown
-    assert readme_tables.main(readme=readme) == 0
-    assert readme.read_text(encoding="utf-8") == TEXT
+    assert generated_tables.main(root=tmp_path) == 0
+    assert file.read_text(encoding="utf-8") == TEXTS[document]
 
 
 def test_a_result_measured_anew_changes_the_table(
@@ -58,9 +63,9 @@ def test_a_result_measured_anew_changes_the_table(
     ("text", "message"),
     [
         ("", "0 markers of the table one"),
-        ("<!-- table two: benchmarks/readme_tables.py -->\n", "no table is called 'two'"),
-        ("<!-- table one: benchmarks/readme_tables.py -->\n| a |\n", "no line <!-- end one -->"),
-        (2 * "<!-- table one: benchmarks/readme_tables.py -->\n<!-- end one -->\n", "2 markers"),
+        ("<!-- table two: benchmarks/generated_tables.py -->\n", "no table is called 'two'"),
+        ("<!-- table one: benchmarks/generated_tables.py -->\n| a |\n", "no line <!-- end one -->"),
+        (2 * "<!-- table one: benchmarks/generated_tables.py -->\n<!-- end one -->\n", "2 markers"),
     ],
 )
 def test_markers_that_are_wrong(text: str, message: str) -> None:
@@ -69,26 +74,26 @@ def test_markers_that_are_wrong(text: str, message: str) -> None:
 
 
 def test_a_table_is_put_between_its_markers() -> None:
-    head, foot = "<!-- table one: benchmarks/readme_tables.py -->\n", "<!-- end one -->\n"
+    head, foot = "<!-- table one: benchmarks/generated_tables.py -->\n", "<!-- end one -->\n"
     for old in ("", "| a |\n"):
         made = generated(f"x\n{head}{old}{foot}y\n", {"one": lambda: "| b |\n"})
         assert made == f"x\n{head}| b |\n{foot}y\n"
 
 
 def test_tables_want_one_record_a_cell() -> None:
-    found = readme_tables.results("quality")
+    found = result_cells.results("quality")
     with pytest.raises(ValueError, match="0 records of"):
-        readme_tables.one(found, model="imdn")
+        result_cells.one(found, model="imdn")
     with pytest.raises(ValueError, match="9 records of"):
-        readme_tables.one(found, model="gidrn")
+        result_cells.one(found, model="gidrn")
     with pytest.raises(ValueError, match="a row of 1 cells under 2 headings"):
-        readme_tables.lines(["a", "b"], "ll", [["c"]])
+        result_cells.lines(["a", "b"], "ll", [["c"]])
 
 
 def test_the_check_needs_no_pytorch() -> None:
     blocked = (
         "import sys; sys.modules['torch'] = None; sys.path[:0] = sys.argv[1:]; "
-        "from benchmarks import readme_tables; sys.exit(readme_tables.main(check=True))"
+        "from benchmarks import generated_tables as tables; sys.exit(tables.main(check=True))"
     )
     paths = [str(records.PROJECT), str(records.PROJECT / "runtime")]
     done = subprocess.run(
