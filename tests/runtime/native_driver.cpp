@@ -15,8 +15,8 @@
 
 #if defined(__x86_64__)  // one set of kernels is enough here, and compiles in a third of the time
 namespace gidrn {
-extern const Kernels kPortable = {"not here", nullptr, nullptr, nullptr, nullptr, nullptr};
-extern const Kernels kAvx512 = {"neither", nullptr, nullptr, nullptr, nullptr, nullptr};
+extern const Kernels kPortable = {"not here"};
+extern const Kernels kAvx512 = {"neither"};
 }  // namespace gidrn
 #endif
 
