@@ -32,24 +32,25 @@ constexpr int kChunk = 48;  // pixels whose input stays in the first-level cache
 
 // sum[p][q] of P pixels by Q blocks of a panel of `Width` blocks.
 template <int P, int Q, int Width, int Length, int Step>
-inline void dot(const Product& product, const float* in, const float* weights, Vec sum[P][Q]) {
+inline void dot(const Product& product, ptrdiff_t at, const float* weights, Vec sum[P][Q]) {
 #if defined(__AVX2__) && !defined(__AVX512VL__)
-  // Twelve sums, three weights and a broadcast are all of the sixteen registers. A compiler moves
-  // them about, which costs as many instructions as half of the multiplications.
+  // Twelve sums, three weights and a broadcast are all of the sixteen registers. GCC moves them
+  // about, which costs half as many instructions as there are multiplications.
   if constexpr (P == 4 && Q == 3 && Width == 3) {
     Vec s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11;
-    ptrdiff_t segments = product.segments;
-    const float* from = in;
+    const float* from = product.in + at;
+    const float* more = product.more ? product.more + at : nullptr;
+    ptrdiff_t segments = product.segments, stride = product.segment_stride * 4;
     __asm__ volatile(
 #define GIDRN_ZERO(i) "vxorps %[s" #i "], %[s" #i "], %[s" #i "]\n\t"
-#define GIDRN_PIXEL(p, a, b, c)                                         \
-  "vbroadcastss .Lk*4+" #p "*%c[step](%[from]), %%ymm15\n\t"              \
-  "vfmadd231ps %%ymm12, %%ymm15, %[s" #a "]\n\t"                        \
-  "vfmadd231ps %%ymm13, %%ymm15, %[s" #b "]\n\t"                        \
+#define GIDRN_PIXEL(p, a, b, c)                              \
+  "vbroadcastss .Lk*4+" #p "*%c[step](%[from]), %%ymm15\n\t" \
+  "vfmadd231ps %%ymm12, %%ymm15, %[s" #a "]\n\t"             \
+  "vfmadd231ps %%ymm13, %%ymm15, %[s" #b "]\n\t"             \
   "vfmadd231ps %%ymm14, %%ymm15, %[s" #c "]\n\t"
         GIDRN_ZERO(0) GIDRN_ZERO(1) GIDRN_ZERO(2) GIDRN_ZERO(3) GIDRN_ZERO(4) GIDRN_ZERO(5)
         GIDRN_ZERO(6) GIDRN_ZERO(7) GIDRN_ZERO(8) GIDRN_ZERO(9) GIDRN_ZERO(10) GIDRN_ZERO(11)
-        "1:\n\t"
+        "1:\n\t"  // a segment; the assembler repeats a place `length` times
         ".set .Lk, 0\n\t"
         ".rept %c[length]\n\t"
         "vmovups .Lk*96(%[weights]), %%ymm12\n\t"
@@ -63,13 +64,20 @@ inline void dot(const Product& product, const float* in, const float* weights, V
         "add $96*%c[length], %[weights]\n\t"
         "dec %[segments]\n\t"
         "jnz 1b\n\t"
+        "mov %[more], %[from]\n\t"  // the second input, if there is one
+        "mov %[more_stride], %[stride]\n\t"
+        "mov %[count], %[segments]\n\t"
+        "xor %[more], %[more]\n\t"
+        "test %[from], %[from]\n\t"
+        "jnz 1b\n\t"
 #undef GIDRN_PIXEL
 #undef GIDRN_ZERO
         : [s0] "=&x"(s0), [s1] "=&x"(s1), [s2] "=&x"(s2), [s3] "=&x"(s3), [s4] "=&x"(s4),
           [s5] "=&x"(s5), [s6] "=&x"(s6), [s7] "=&x"(s7), [s8] "=&x"(s8), [s9] "=&x"(s9),
-          [s10] "=&x"(s10), [s11] "=&x"(s11), [from] "+r"(from), [weights] "+r"(weights),
-          [segments] "+r"(segments)
-        : [stride] "r"(product.segment_stride * static_cast<ptrdiff_t>(sizeof(float))),
+          [s10] "=&x"(s10), [s11] "=&x"(s11), [from] "+&r"(from), [weights] "+&r"(weights),
+          [segments] "+&r"(segments), [stride] "+&r"(stride), [more] "+&r"(more)
+        : [more_stride] "rm"(product.more_stride * 4),
+          [count] "rm"(static_cast<ptrdiff_t>(product.segments)),
           [step] "i"(Step * sizeof(float)), [length] "i"(Length)
         : "xmm12", "xmm13", "xmm14", "xmm15", "cc", "memory");
     const Vec found[P][Q] = {{s0, s1, s2}, {s3, s4, s5}, {s6, s7, s8}, {s9, s10, s11}};
@@ -80,24 +88,28 @@ inline void dot(const Product& product, const float* in, const float* weights, V
 #endif
   for (int p = 0; p < P; ++p)
     for (int q = 0; q < Q; ++q) sum[p][q] = Vec{};
-  for (int s = 0; s < product.segments; ++s, in += product.segment_stride) {
+  const auto add = [&](const float* in, ptrdiff_t stride) {
+    for (int s = 0; s < product.segments; ++s, in += stride) {
 #pragma GCC unroll 8
-    for (int k = 0; k < Length; ++k, weights += Width * kLanes) {
-      Vec weight[Q];
-      for (int q = 0; q < Q; ++q) weight[q] = load(weights + q * kLanes);
-      for (int p = 0; p < P; ++p) {
-        const float value = in[p * Step + k];
-        for (int q = 0; q < Q; ++q) sum[p][q] += weight[q] * value;
+      for (int k = 0; k < Length; ++k, weights += Width * kLanes) {
+        Vec weight[Q];
+        for (int q = 0; q < Q; ++q) weight[q] = load(weights + q * kLanes);
+        for (int p = 0; p < P; ++p) {
+          const float value = in[p * Step + k];
+          for (int q = 0; q < Q; ++q) sum[p][q] += weight[q] * value;
+        }
       }
     }
-  }
+  };
+  add(product.in + at, product.segment_stride);
+  if (product.more) add(product.more + at, product.more_stride);
 }
 
 template <int P, int Q, int Width, int Length, int Step>
-inline void tile(const Product& product, const float* in, const float* weights, const float* bias,
+inline void tile(const Product& product, ptrdiff_t at, const float* weights, const float* bias,
                  float* out) {
   Vec sum[P][Q];
-  dot<P, Q, Width, Length, Step>(product, in, weights, sum);
+  dot<P, Q, Width, Length, Step>(product, at, weights, sum);
   for (int p = 0; p < P; ++p)
     for (int q = 0; q < Q; ++q) {
       float* to = out + q * product.out_stride + p * kLanes;
@@ -108,15 +120,15 @@ inline void tile(const Product& product, const float* in, const float* weights, 
 template <int Q, int Width, int Length, int Step>
 inline void tiles(const Product& product, int first, int count, const float* weights,
                   const float* bias, float* out) {
-  const float* in = product.in + static_cast<ptrdiff_t>(first) * Step;
+  const ptrdiff_t at = static_cast<ptrdiff_t>(first) * Step;
   out += static_cast<ptrdiff_t>(first) * kLanes;
   int p = 0;
   for (; p + kPixels <= count; p += kPixels)
-    tile<kPixels, Q, Width, Length, Step>(product, in + p * Step, weights, bias, out + p * kLanes);
+    tile<kPixels, Q, Width, Length, Step>(product, at + p * Step, weights, bias, out + p * kLanes);
   for (; p + 2 <= count; p += 2)
-    tile<2, Q, Width, Length, Step>(product, in + p * Step, weights, bias, out + p * kLanes);
+    tile<2, Q, Width, Length, Step>(product, at + p * Step, weights, bias, out + p * kLanes);
   for (; p < count; ++p)
-    tile<1, Q, Width, Length, Step>(product, in + p * Step, weights, bias, out + p * kLanes);
+    tile<1, Q, Width, Length, Step>(product, at + p * Step, weights, bias, out + p * kLanes);
 }
 
 template <int Width, int Length, int Step>
@@ -132,7 +144,8 @@ inline void panel(const Product& product, int first, int count, const float* wei
 
 template <int Length, int Step>
 void panels(const Product& product) {
-  const ptrdiff_t rows = static_cast<ptrdiff_t>(product.segments) * Length * kLanes;
+  const int segments = product.segments * (product.more ? 2 : 1);
+  const ptrdiff_t rows = static_cast<ptrdiff_t>(segments) * Length * kLanes;
   for (int first = 0; first < product.pixels; first += kChunk) {
     const int count = product.pixels - first < kChunk ? product.pixels - first : kChunk;
     for (int block = 0; block < product.out_blocks; block += kPanel) {
@@ -319,7 +332,8 @@ void ungrouped(const Ungrouped& conv, float* scratch) {
       panels<8, 8>({points + f * conv.blocks * plane, plane, conv.blocks,
                     conv.weights + static_cast<ptrdiff_t>(f) * conv.blocks * conv.out_blocks *
                                        kLanes * kLanes,
-                    zeros, sums + f * conv.out_blocks * plane, plane, conv.out_blocks, count});
+                    zeros, sums + f * conv.out_blocks * plane, plane, conv.out_blocks, count, nullptr,
+                    0});
     for (int block = 0; block < conv.out_blocks; ++block)
       for (int tile = 0; tile < count; ++tile) {
         const int x = tile * kTile;

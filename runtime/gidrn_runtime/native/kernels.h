@@ -30,6 +30,8 @@ struct Product {
   ptrdiff_t out_stride;  // floats from an output block to the next
   int out_blocks;
   int pixels;
+  const float* more;  // a second input of as many segments, whose weights follow, or null
+  ptrdiff_t more_stride;
 };
 
 // Which forms of `Product` there are: length of a segment and floats from a pixel to the next.

@@ -1,11 +1,11 @@
 // The forward pass: see gidrn/networks/gidrn.py for the network and kernels.h for the layout.
 //
 // A residual block (LSRB) is one pass over a strip of columns: as many rows of its 1x1 convolution
-// as the next four output rows want go into a ring that stays in the second-level cache, are added
-// to the fusion convolution's sum at once, and are read by the grouped convolution, whose epilogue
-// adds the block's input and applies LeakyReLU. The four distilled maps are so never stored. What a
-// value is does not depend on the number of threads: a strip's or a thread's border rows and columns
-// are computed twice, by the same operations.
+// as the next four output rows want go into a ring that stays in the second-level cache and are read
+// by the grouped convolution, whose epilogue adds the block's input and applies LeakyReLU. The fusion
+// convolution of the four distilled maps takes the blocks' inputs instead (see `fold`), which are
+// there anyhow, so that those maps are never stored. What a value is does not depend on the number of
+// threads: a strip's or a thread's border rows and columns are computed twice, by the same operations.
 
 #include "network.h"
 
@@ -113,6 +113,10 @@ struct Winograd {
   }
 };
 
+struct Taken {  // a convolution as the file has it
+  const float *weights, *bias;
+};
+
 struct Step {
   Dense pointwise;
   Winograd grouped;
@@ -121,7 +125,7 @@ struct Step {
 struct Block {
   Step steps[kSteps];
   Winograd grouped;
-  Dense fuse[kSteps + 1];  // its four slices; the first one's bias is the whole one's
+  Dense fuse[2];  // see `fold`
   std::vector<float> down, down_bias, up, up_bias;
   std::vector<float> shortcut;  // of the inputs up to this block's own
 };
@@ -299,17 +303,21 @@ struct GidrnNetwork {
   void give_back(std::unique_ptr<Scratch> scratch);
   void read_image(Scratch& s, GidrnKind kind, const void* in);
   void shallow(Scratch& s, int to);
-  void residual(Scratch& s, const Block& block, int step, int from, int to, int fused);
-  void last(Scratch& s, const Block& block, int from, int fused);
+  void residual(Scratch& s, const Block& block, int step, int from, int to, int before = -1,
+                int fused = -1);
+  void last(Scratch& s, const Block& block, int from, int before, int fused);
   void gate(const Scratch& s, const Block& block, float* to) const;
   void attend(Scratch& s, int map);
   void pixels(Scratch& s, int map, GidrnKind kind, void* out);
   void shuffle(const Scratch& s, float* row, int y, GidrnKind kind, void* out) const;
   void product(Form form, const float* in, ptrdiff_t stride, int segments,
-               const Dense& dense, bool add, float* out, ptrdiff_t out_stride, int count) const;
+               const Dense& dense, bool add, float* out, ptrdiff_t out_stride, int count,
+               const float* more = nullptr, ptrdiff_t more_stride = 0) const;
   template <typename Task>
   void in_rows(int height, const Task& task, int align = 1);
   int maps() const;
+  void fold(Block& block, const std::vector<Taken>& points, const float* fuse,
+            const float* bias) const;
 
   const GidrnConfig config_;
   const Kernels& kernels_;
@@ -342,9 +350,11 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
   const float* coarse_weights = reader.take(outputs * 75);
   const float* coarse_bias = reader.take(outputs);
   for (Block& block : body_) {
+    std::vector<Taken> points;
     for (Step& step : block.steps) {
       const float* w = reader.take(C * C);
       const float* b = reader.take(C);
+      points.push_back({w, b});
       step.pointwise.pack(
           C, C, [&](int o, int k) { return w[o * C + k]; }, [&](int o) { return b[o]; });
       w = reader.take(C * kLanes * 9);
@@ -354,10 +364,7 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
     block.grouped.pack(C, w, reader.take(C));
     w = reader.take(C * 4 * C);
     const float* b = reader.take(C);
-    for (int slice = 0; slice <= kSteps; ++slice)
-      block.fuse[slice].pack(
-          C, C, [&](int o, int k) { return w[(o * 4 + slice) * C + k]; },
-          [&](int o) { return b[o]; });
+    fold(block, points, w, b);
     const auto vector = [&](size_t count) {
       const float* from = reader.take(count);
       return std::vector<float>(from, from + count);
@@ -409,6 +416,31 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
   last_use_[config.blocks] = config.blocks;
 }
 
+// The fusion convolution is F_1 p_1 + ... + F_4 p_4 with p = pointwise(x) in the first three, which
+// are folded, in double: F p = (F W) x + F b. So its four parts take two and two, as products twice
+// as long, the inputs x of the first two residual blocks, and that of the third one with p_4.
+void GidrnNetwork::fold(Block& block, const std::vector<Taken>& points, const float* fuse,
+                        const float* bias) const {
+  const int C = config_.channels, parts = kSteps + 1;
+  std::vector<double> whole_bias(bias, bias + C), row(C);
+  std::vector<float> folded(fuse, fuse + static_cast<ptrdiff_t>(C) * C * parts);  // [o][part][in]
+  for (int o = 0; o < C; ++o)
+    for (int part = 0; part < kSteps; ++part) {
+      float* to = folded.data() + (static_cast<ptrdiff_t>(o) * parts + part) * C;
+      std::fill(row.begin(), row.end(), 0.);
+      for (int m = 0; m < C; ++m) {
+        const double f = to[m];
+        whole_bias[o] += f * points[part].bias[m];
+        for (int k = 0; k < C; ++k) row[k] += f * points[part].weights[m * C + k];
+      }
+      std::copy(row.begin(), row.end(), to);
+    }
+  for (int half = 0; half < 2; ++half)
+    block.fuse[half].pack(
+        C, 2 * C, [&](int o, int k) { return folded[(o * 2 + half) * 2 * C + k]; },
+        [&](int o) { return static_cast<float>(whole_bias[o]); });
+}
+
 // Two for the outputs of residual blocks, one for the fusion's sum, and the inputs kept.
 int GidrnNetwork::maps() const {
   int most = 0;
@@ -451,10 +483,11 @@ void GidrnNetwork::in_rows(int height, const Task& task, int align) {
 
 void GidrnNetwork::product(Form form, const float* in, ptrdiff_t stride,
                            int segments, const Dense& dense, bool add, float* out,
-                           ptrdiff_t out_stride, int count) const {
+                           ptrdiff_t out_stride, int count, const float* more,
+                           ptrdiff_t more_stride) const {
   kernels_.product(form, {in, stride, segments, dense.weights.get(),
                           add ? nullptr : dense.bias.get(), out, out_stride, dense.out_blocks,
-                          count});
+                          count, more, more_stride});
 }
 
 void GidrnNetwork::read_image(Scratch& s, GidrnKind kind, const void* in) {
@@ -483,10 +516,10 @@ void GidrnNetwork::shallow(Scratch& s, int to) {
   });
 }
 
-// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`), and `fused` takes
-// the step's part of the fusion convolution of p.
+// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`); `fused`, if given,
+// is then the fusion convolution's part of the maps `before` and `from`.
 void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, int to,
-                            int fused) {
+                            int before, int fused) {
   const Step& of = block.steps[step];
   const Cut rows = cut(s.height, kTile, pool_.size());
   pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
@@ -505,7 +538,6 @@ void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, 
       }
     int ready = std::max(0, y0 - 1);
     for (int y = y0; y < y1; y += kTile) {
-      const int since = ready;
       for (; ready <= std::min(y + kTile, s.height - 1); ++ready) {
         float* p = ring_row(ready);
         product(kPointwise, s.pixel(from, ready, left), s.block_stride, blocks_, of.pointwise,
@@ -528,15 +560,17 @@ void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, 
       grouped.residual_stride = grouped.out_stride = s.block_stride;
       grouped.slope = config_.slope;
       kernels_.grouped(grouped, scratch);
-      for (int row = std::max(since, y0); row < std::min(ready, y1); ++row)
-        product(kPointwise, ring_row(row) + kLanes, s.ring_stride, blocks_, block.fuse[step],
-                step > 0, s.pixel(fused, row, x0), s.block_stride, x1 - x0);
+      for (int row = y; fused >= 0 && row < std::min(y + kTile, y1); ++row)
+        product(kPointwise, s.pixel(before, row, x0), s.block_stride, blocks_, block.fuse[0], false,
+                s.pixel(fused, row, x0), s.block_stride, x1 - x0, s.pixel(from, row, x0),
+                s.block_stride);
     }
   });
 }
 
-// The last grouped convolution, its part of the fusion, and each row's statistics of the sum.
-void GidrnNetwork::last(Scratch& s, const Block& block, int from, int fused) {
+// The last grouped convolution, the fusion's part of it and of the map `before`, and each row's
+// statistics of the sum.
+void GidrnNetwork::last(Scratch& s, const Block& block, int from, int before, int fused) {
   const Cut rows = cut(s.height, kTile, pool_.size());
   pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
     const int strip = task % s.strips.parts;
@@ -562,8 +596,8 @@ void GidrnNetwork::last(Scratch& s, const Block& block, int from, int fused) {
       kernels_.grouped(grouped, scratch);
       for (int r = 0; r < kTile && y + r < s.height; ++r) {
         float* sum = s.pixel(fused, y + r, x0);
-        product(kPointwise, grouped.out[r], s.ring_stride, blocks_, block.fuse[kSteps], true,
-                sum, s.block_stride, x1 - x0);
+        product(kPointwise, s.pixel(before, y + r, x0), s.block_stride, blocks_, block.fuse[1],
+                true, sum, s.block_stride, x1 - x0, grouped.out[r], s.ring_stride);
         float* statistics =
             s.statistics.get() +
             static_cast<ptrdiff_t>((y + r) * s.strips.parts + strip) * config_.channels * 2;
@@ -773,10 +807,10 @@ void GidrnNetwork::run(GidrnKind kind, const void* in, void* out, int images, in
     for (int j = 0; j < config_.blocks; ++j) {
       const Block& block = body_[j];
       const int fused = take();
-      residual(s, block, 0, inputs[j], here, fused);
-      residual(s, block, 1, here, there, fused);
-      residual(s, block, 2, there, here, fused);
-      last(s, block, here, fused);
+      residual(s, block, 0, inputs[j], here);
+      residual(s, block, 1, here, there, inputs[j], fused);
+      residual(s, block, 2, there, here);
+      last(s, block, here, there, fused);
       gate(s, block, gates.get());
       in_rows(s.height, [&](int y, int) {
         Blend blend = {};
