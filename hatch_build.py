@@ -21,7 +21,10 @@ from typing import Any
 SOURCES = Path("runtime/gidrn_runtime/native")
 INSTALLED = "gidrn_runtime/native"
 COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
+FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Wno-psabi"),
+)
 X86 = ("x86_64", "amd64")
 """What the first part of a compiler's target is called on such machines."""
 KERNELS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -64,7 +67,7 @@ def compiler() -> str:
 
 
 def target(cxx: str) -> str:
-    """What a compiler compiles for, such as aarch64-linux-gnu: a cross compiler's is not this machine.
+    """What a compiler compiles for, such as aarch64-linux-gnu: not always this machine.
 
     Raises:
         RuntimeError: it does not say.
@@ -75,7 +78,8 @@ def target(cxx: str) -> str:
 def compile_library(root: Path, to: Path, extra: Sequence[str] = ()) -> None:
     """Compile the kernels of the tree at `root` into the shared library `to`.
 
-    It is for the compiler's target, so that CXX may name a cross compiler. `extra` goes to each call of the compiler.
+    It is for the compiler's target, so that CXX may name a cross compiler. `extra` goes to each
+    call of the compiler.
 
     Raises:
         NoCompilerError: see `compiler`.

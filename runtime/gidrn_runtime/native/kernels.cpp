@@ -8,11 +8,39 @@
 namespace gidrn {
 namespace {
 
+#if defined(__AVX2__)
 typedef float Vec __attribute__((vector_size(32)));
 typedef float VecAnywhere __attribute__((vector_size(32), aligned(4), may_alias));
 
 inline Vec load(const float* at) { return *reinterpret_cast<const VecAnywhere*>(at); }
 inline void store(float* at, Vec value) { *reinterpret_cast<VecAnywhere*>(at) = value; }
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+#else
+// Two of four floats: GCC keeps a vector that is wider than the registers in memory.
+typedef float Half __attribute__((vector_size(16)));
+typedef float HalfAnywhere __attribute__((vector_size(16), aligned(4), may_alias));
+struct Vec {
+  Half a, b;
+};
+
+inline Vec load(const float* at) {
+  return {reinterpret_cast<const HalfAnywhere*>(at)[0], reinterpret_cast<const HalfAnywhere*>(at)[1]};
+}
+inline void store(float* at, Vec value) {
+  reinterpret_cast<HalfAnywhere*>(at)[0] = value.a;
+  reinterpret_cast<HalfAnywhere*>(at)[1] = value.b;
+}
+inline Vec operator+(Vec x, Vec y) { return {x.a + y.a, x.b + y.b}; }
+inline Vec operator-(Vec x, Vec y) { return {x.a - y.a, x.b - y.b}; }
+inline Vec operator*(Vec x, Vec y) { return {x.a * y.a, x.b * y.b}; }
+inline Vec operator+(Vec x, float y) { return {x.a + y, x.b + y}; }
+inline Vec operator*(Vec x, float y) { return {x.a * y, x.b * y}; }
+inline Vec operator*(float x, Vec y) { return y * x; }
+inline Vec& operator+=(Vec& x, Vec y) { return x = x + y; }
+inline Vec larger(Vec x, Vec y) { return {x.a > y.a ? x.a : y.a, x.b > y.b ? x.b : y.b}; }
+inline Vec smaller(Vec x, Vec y) { return {x.a < y.a ? x.a : y.a, x.b < y.b ? x.b : y.b}; }
+#endif
 inline Vec splat(float value) { return Vec{} + value; }
 
 // Output pixels by output blocks whose sums are kept in registers, and tiles in a batch: 16
@@ -21,8 +49,8 @@ inline Vec splat(float value) { return Vec{} + value; }
 constexpr int kPixels = 8, kBlocks = 3, kBatch = 12;
 #elif defined(__AVX2__)
 constexpr int kPixels = 4, kBlocks = 3, kBatch = 6;
-#elif defined(__aarch64__)
-constexpr int kPixels = 4, kBlocks = 3, kBatch = 12;
+#elif defined(__aarch64__)  // GCC sends a fourth pixel's sums through memory
+constexpr int kPixels = 3, kBlocks = 3, kBatch = 8;
 #else
 constexpr int kPixels = 4, kBlocks = 1, kBatch = 4;
 #endif
@@ -288,8 +316,7 @@ void tile_batch(const Grouped& grouped, int block, int first, float* scratch) {
       each(o, pixels - tile * kTile, [&](int c, Vec value) {
         if (Residual) {
           value += load(more + c * kLanes);
-          const Vec leak = value * slope;
-          value = value > leak ? value : leak;
+          value = larger(value, value * slope);
         }
         store(to + c * kLanes, value);
       });
@@ -408,9 +435,8 @@ void to_bytes(float* values, size_t count) {
   uint8_t* bytes = reinterpret_cast<uint8_t*>(values);
   const Vec zero = {}, one = splat(1.f);
   for (size_t i = 0; i + kLanes <= count; i += kLanes) {  // rows are whole blocks
-    Vec value = load(values + i);
-    value = value > zero ? value : zero;
-    value = (value < one ? value : one) * 255.f + 12582912.f;  // 1.5 * 2^23: rounds
+    // 1.5 * 2^23 rounds.
+    const Vec value = smaller(larger(load(values + i), zero), one) * 255.f + 12582912.f;
     uint32_t bits[kLanes];
     memcpy(bits, &value, sizeof bits);
     for (int lane = 0; lane < kLanes; ++lane) bytes[i + lane] = static_cast<uint8_t>(bits[lane]);
