@@ -515,8 +515,6 @@ def test_it_runs_on_aarch64(
     command += [f"-I{folder}", str(DRIVER), str(library), "-o", str(driver)]
     subprocess.run(command, check=True)
     run = [emulator, "-L", "/usr/aarch64-linux-gnu", str(driver), "portable"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "40 runs, 0 wrong\n"), done.stderr
     for name in ("72 channels", "two by two"):
         network = made_up(CONFIGS[name], 3)
         config, weights = flat(network)
