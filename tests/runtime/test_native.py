@@ -520,7 +520,8 @@ def test_it_runs_on_aarch64(
         config, weights = flat(network)
         for size_hw in [(1, 1), (5, 4), (9, 131)]:
             x = images(size_hw)
-            given = [native.c_config(config), np.array([2, *size_hw], np.int32), weights, x]
+            shape = np.array([2, *size_hw], np.int32)
+            given: list[Any] = [native.c_config(config), shape, weights, x]
             (tmp_path / "in").write_bytes(b"".join(bytes(memoryview(part)) for part in given))
             subprocess.run([*run, str(tmp_path / "in"), str(tmp_path / "out")], check=True)
             high = np.fromfile(tmp_path / "out", np.float32)
