@@ -8,7 +8,6 @@ where the source tree is used as it stands.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,8 +21,12 @@ from typing import Any
 SOURCES = Path("runtime/gidrn_runtime/native")
 INSTALLED = "gidrn_runtime/native"
 COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-psabi")
+FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Wno-psabi"),
+)
 X86 = ("x86_64", "amd64")
+"""What the first part of a compiler's target is called on such machines."""
 KERNELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "portable": ("kPortable", ()),
     "avx2": ("kAvx2", ("-mavx2", "-mfma")),
@@ -63,22 +66,33 @@ def compiler() -> str:
     raise NoCompilerError(f"none of {asked or ', '.join(COMPILERS)} is here")
 
 
+def target(cxx: str) -> str:
+    """What a compiler compiles for, such as aarch64-linux-gnu: not always this machine.
+
+    Raises:
+        RuntimeError: it does not say.
+    """
+    return _call([cxx, "-dumpmachine"]).strip()
+
+
 def compile_library(root: Path, to: Path, extra: Sequence[str] = ()) -> None:
     """Compile the kernels of the tree at `root` into the shared library `to`.
 
-    `extra` goes to each call of the compiler.
+    It is for the compiler's target, so that CXX may name a cross compiler. `extra` goes to each
+    call of the compiler.
 
     Raises:
         NoCompilerError: see `compiler`.
         RuntimeError: the compiler refuses the source; the message is the compiler's.
     """
     cxx = compiler()
+    x86 = target(cxx).partition("-")[0] in X86
     folder = root / SOURCES
     with tempfile.TemporaryDirectory() as temporary:
         objects = [Path(temporary) / "network.o"]
         commands = [[cxx, *FLAGS, "-O2", *extra, "-c", str(folder / "network.cpp")]]
         for name, (table, flags) in KERNELS.items():
-            if flags and platform.machine().lower() not in X86:
+            if flags and not x86:
                 continue
             defined = [f"-DGIDRN_KERNELS={table}", f'-DGIDRN_NAME="{name}"']
             objects.append(Path(temporary) / f"{name}.o")
@@ -99,10 +113,11 @@ def compile_library(root: Path, to: Path, extra: Sequence[str] = ()) -> None:
         os.replace(beside, to)  # a process that has the old one loaded keeps it
 
 
-def _call(command: list[str]) -> None:
+def _call(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
+    return done.stdout
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]

@@ -62,13 +62,11 @@ int main(int count, char** arguments) {
   const ptrdiff_t stride = ((pixels + kTile - 1) / kTile * kTile + 2) * kLanes;
   const Floats in = made_up((kTile + 2) * blocks * stride), out = made_up(kTile * blocks * stride);
   const Floats weights = made_up(static_cast<size_t>(kChannels) * kChannels * kPoints);
-  const Floats bias = made_up(kChannels), scratch = made_up(kGroupedScratch);
+  const Floats bias = made_up(kChannels), scratch = made_up(ungrouped_scratch(blocks, fine));
   const Floats mean = made_up(kChannels), squares = made_up(kChannels);
 
   Product pointwise = {in.get() + kLanes, stride, blocks, weights.get(), bias.get(),
                        out.get() + kLanes, stride, blocks, pixels};
-  Product taps = {in.get(), stride, blocks, weights.get(), bias.get(),
-                  out.get() + kLanes, stride, fine, pixels};
   Grouped grouped = {};
   for (int r = 0; r < kTile + 2; ++r) grouped.rows[r] = in.get() + r * blocks * stride;
   for (int r = 0; r < kTile; ++r) {
@@ -81,6 +79,14 @@ int main(int count, char** arguments) {
   grouped.weights = weights.get();
   grouped.bias = bias.get();
   grouped.slope = 0.05f;
+  Ungrouped ungrouped = {};
+  std::copy_n(grouped.rows, kTile + 2, ungrouped.rows);
+  std::copy_n(grouped.out, kTile, ungrouped.out);
+  ungrouped.in_stride = ungrouped.out_stride = stride;
+  ungrouped.blocks = blocks;
+  ungrouped.pixels = pixels;
+  ungrouped.weights = weights.get();
+  ungrouped.out_blocks = fine;
   Blend blend = {};
   blend.in = in.get() + kLanes;
   blend.gate = bias.get();
@@ -98,8 +104,8 @@ int main(int count, char** arguments) {
   const double p = pixels;
   timed("1x1, 72 to 72, a row", p * kChannels * kChannels, false,
         [&] { kernels.product(kPointwise, pointwise); });
-  timed("fine, 3x3, 72 to 48, a third of a row", p * kChannels * 3 * kFine, false,
-        [&] { kernels.product(kThreeTaps, taps); });
+  timed("fine, 3x3, 72 to 48, four rows", kTile * p * kChannels * 9 * kFine, false,
+        [&] { kernels.ungrouped(ungrouped, scratch.get()); });
   timed("grouped 3x3 with bias, input, LeakyReLU, four rows",
         kTile * p * kChannels * kLanes * 9, false,
         [&] { kernels.grouped(grouped, scratch.get()); });

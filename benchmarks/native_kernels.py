@@ -20,7 +20,7 @@ PIXELS = 120
 
 PROTOCOL = (
     f"each kernel on rows of {PIXELS} pixels in the first two caches, one core; a sample is the "
-    "mean of 20 calls; multiply-adds of the grouped convolution are counted as a direct one's"
+    "mean of 20 calls; multiply-adds of the 3x3 convolutions are counted as direct ones'"
 )
 
 

@@ -492,6 +492,54 @@ def test_sanitizers_find_nothing(sanitized: Path) -> None:
     assert done.stderr == ""
 
 
+Program = Callable[[str], str]
+
+
+def compiled_by(cxx: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """The library that the build makes with this compiler."""
+    monkeypatch.setenv("CXX", cxx)
+    library = folder / "libgidrn.so"
+    hook().compile_library(REPOSITORY, library)
+    return library
+
+
+def test_it_runs_on_aarch64(
+    program: Program, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The library that a cross compiler makes, under an emulator."""
+    cxx, emulator = program("aarch64-linux-gnu-g++"), program("qemu-aarch64")
+    library = compiled_by(cxx, monkeypatch, tmp_path)
+    driver = tmp_path / "driver"
+    folder = REPOSITORY / "runtime/gidrn_runtime/native"
+    command = [cxx, "-std=c++17", "-O1", "-static-libstdc++", "-static-libgcc", "-pthread"]
+    command += [f"-I{folder}", str(DRIVER), str(library), "-o", str(driver)]
+    subprocess.run(command, check=True)
+    run = [emulator, "-L", "/usr/aarch64-linux-gnu", str(driver), "portable"]
+    for name in ("72 channels", "two by two"):
+        network = made_up(CONFIGS[name], 3)
+        config, weights = flat(network)
+        for size_hw in [(1, 1), (5, 4), (9, 131)]:
+            x = images(size_hw)
+            shape = np.array([2, *size_hw], np.int32)
+            given: list[Any] = [native.c_config(config), shape, weights, x]
+            (tmp_path / "in").write_bytes(b"".join(bytes(memoryview(part)) for part in given))
+            subprocess.run([*run, str(tmp_path / "in"), str(tmp_path / "out")], check=True)
+            high = np.fromfile(tmp_path / "out", np.float32)
+            wanted = by_torch(network, x)
+            assert levels(high.reshape(wanted.shape), wanted) < LEVELS, size_hw
+
+
+def test_clang_compiles_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if shutil.which("clang++") is None:
+        pytest.skip("clang++ is not installed")
+    loaded = native.load(compiled_by("clang++", monkeypatch, tmp_path))
+    network = made_up(CONFIGS["72 channels"], 3)
+    for name in native.INSTRUCTIONS:
+        if loaded.gidrn_has(name.encode()):
+            x = images((9, 131))
+            assert levels(opened(loaded, network, 2, name).run(x), by_torch(network, x)) < LEVELS
+
+
 def test_pool_sizes_are_told_by_the_cells() -> None:
     from export.rewrites.pyramid_pooling import PyramidPooling
 

@@ -102,6 +102,19 @@ def instructions(loaded: Any) -> str:
     return asked
 
 
+def c_config(config: Config) -> ctypes.Structure:
+    """The configuration as the library takes it. Raises ModelError on too many pool sizes."""
+    pools = config.pool_sizes
+    if len(pools) > MOST_POOLS:
+        raise ModelError(f"native takes at most {MOST_POOLS} pool sizes, not {len(pools)}")
+    return _Config(
+        *(config.channels, config.reduced, config.blocks, config.scale),
+        *(int(config.anrb), config.knots, len(pools)),
+        (ctypes.c_int32 * MOST_POOLS)(*pools),
+        config.slope,
+    )
+
+
 class Network:
     """Weights packed for one set of instructions, with threads of their own."""
 
@@ -114,15 +127,7 @@ class Network:
             ModelError: the configuration, or the number of weights, is none that it takes.
             EngineError: there is no memory.
         """
-        pools = config.pool_sizes
-        if len(pools) > MOST_POOLS:
-            raise ModelError(f"native takes at most {MOST_POOLS} pool sizes, not {len(pools)}")
-        c = _Config(
-            *(config.channels, config.reduced, config.blocks, config.scale),
-            *(int(config.anrb), config.knots, len(pools)),
-            (ctypes.c_int32 * MOST_POOLS)(*pools),
-            config.slope,
-        )
+        c = c_config(config)
         wanted = int(loaded.gidrn_weights(ctypes.byref(c)))
         if wanted != weights.size:
             raise ModelError(

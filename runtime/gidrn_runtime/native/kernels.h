@@ -30,10 +30,12 @@ struct Product {
   ptrdiff_t out_stride;  // floats from an output block to the next
   int out_blocks;
   int pixels;
+  const float* more;  // a second input of as many segments, whose weights follow, or null
+  ptrdiff_t more_stride;
 };
 
 // Which forms of `Product` there are: length of a segment and floats from a pixel to the next.
-enum Form { kPointwise /* 8, 8 */, kThreeTaps /* 24, 8 */, kImage3 /* 9, 3 */, kImage5 /* 15, 3 */ };
+enum Form { kPointwise /* 8, 8 */, kImage3 /* 9, 3 */, kImage5 /* 15, 3 */ };
 
 // A grouped 3x3 convolution with eight channels a group over one row of tiles, 4 output rows.
 struct Grouped {
@@ -48,6 +50,18 @@ struct Grouped {
   float slope;
   float* out[kTile];  // null for a row beyond the image
   ptrdiff_t out_stride;
+};
+
+// A 3x3 convolution over all channels, added to what is in `out`; the rows as in `Grouped`.
+struct Ungrouped {
+  const float* rows[kTile + 2];
+  ptrdiff_t in_stride;
+  int blocks;
+  int pixels;
+  const float* weights;  // [36] of a 1x1 convolution's, transformed
+  float* out[kTile];
+  ptrdiff_t out_stride;
+  int out_blocks;
 };
 
 // One row of a dense shortcut: out = gate * in + sum of scale[i] * term[i].
@@ -67,6 +81,7 @@ struct Kernels {
   const char* name;
   void (*product)(Form form, const Product&);
   void (*grouped)(const Grouped&, float* scratch);  // of kGroupedScratch floats
+  void (*ungrouped)(const Ungrouped&, float* scratch);  // of ungrouped_scratch(...) floats
   // Means and sums of squared distances from them over `pixels` columns: [blocks][8] each.
   void (*statistics)(const float* in, ptrdiff_t stride, int blocks, int pixels, float* mean,
                      float* squares);
@@ -74,11 +89,19 @@ struct Kernels {
   // in[block][p][lane] += bias + weight * value[p], weight and bias [block][8].
   void (*expand)(float* in, ptrdiff_t stride, int blocks, int pixels, const float* weight,
                  const float* bias, const float* value);
+  // In place: floats of [0, 1] as bytes, the i-th float's at byte i; halves go to even, what is no
+  // number becomes 0.
+  void (*to_bytes)(float* values, size_t count);
 };
 
-constexpr int kMostTiles = 12;  // tiles in one batch of the Winograd product
-constexpr int kGroupedScratch =
-    (kTile + 2) * (kMostTiles * kTile + 2) * kLanes + kPoints * kMostTiles * kLanes;
+constexpr int kMostTiles = 12;       // tiles in one batch of a grouped convolution's product
+constexpr int kUngroupedTiles = 16;  // and of the other one's
+constexpr int kMostOutBlocks = 24;   // of the other one
+constexpr int kDownScratch = (kTile + 2) * (kUngroupedTiles * kTile + 2) * kLanes;
+constexpr int kGroupedScratch = kDownScratch + kPoints * kMostTiles * kLanes;
+constexpr int ungrouped_scratch(int blocks, int out_blocks) {
+  return kDownScratch + kPoints * kUngroupedTiles * kLanes * (blocks + out_blocks);
+}
 
 extern const Kernels kPortable;
 #if defined(__x86_64__)

@@ -1,11 +1,11 @@
 // The forward pass: see gidrn/networks/gidrn.py for the network and kernels.h for the layout.
 //
 // A residual block (LSRB) is one pass over a strip of columns: as many rows of its 1x1 convolution
-// as the next four output rows want go into a ring that stays in the second-level cache, are added
-// to the fusion convolution's sum at once, and are read by the grouped convolution, whose epilogue
-// adds the block's input and applies LeakyReLU. The four distilled maps are so never stored. What a
-// value is does not depend on the number of threads: a strip's or a thread's border rows and columns
-// are computed twice, by the same operations.
+// as the next four output rows want go into a ring that stays in the second-level cache and are read
+// by the grouped convolution, whose epilogue adds the block's input and applies LeakyReLU. The fusion
+// convolution of the four distilled maps takes the blocks' inputs instead (see `fold`), which are
+// there anyhow, so that those maps are never stored. What a value is does not depend on the number of
+// threads: a strip's or a thread's border rows and columns are computed twice, by the same operations.
 
 #include "network.h"
 
@@ -79,30 +79,42 @@ struct Dense {
   }
 };
 
-// A grouped 3x3 convolution, transformed: G w G^T of F(4, 3), computed in double.
+// G w G^T of F(4, 3), in double: `put(f, value)` for each of the 36 points.
+template <typename Put>
+void transform_taps(const float* taps, const Put& put) {
+  static const double g[6][3] = {{1. / 4, 0, 0},           {-1. / 6, -1. / 6, -1. / 6},
+                                 {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6},
+                                 {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
+  for (int r = 0; r < 6; ++r)
+    for (int c = 0; c < 6; ++c) {
+      double sum = 0;
+      for (int y = 0; y < 3; ++y)
+        for (int x = 0; x < 3; ++x) sum += g[r][y] * taps[y * 3 + x] * g[c][x];
+      put(r * 6 + c, static_cast<float>(sum));
+    }
+}
+
+// A grouped 3x3 convolution, transformed.
 struct Winograd {
   Floats weights, bias;
 
   void pack(int channels, const float* weight, const float* of_bias) {
-    static const double g[6][3] = {{1. / 4, 0, 0},          {-1. / 6, -1. / 6, -1. / 6},
-                                   {-1. / 6, 1. / 6, -1. / 6}, {1. / 24, 1. / 12, 1. / 6},
-                                   {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1}};
     weights = allocate(static_cast<size_t>(channels) * kLanes * kPoints);
     bias = allocate(static_cast<size_t>(channels));
     memcpy(bias.get(), of_bias, channels * sizeof(float));
     for (int o = 0; o < channels; ++o)
       for (int i = 0; i < kLanes; ++i) {
         const float* taps = weight + (static_cast<ptrdiff_t>(o) * kLanes + i) * 9;
-        for (int r = 0; r < 6; ++r)
-          for (int c = 0; c < 6; ++c) {
-            double sum = 0;
-            for (int y = 0; y < 3; ++y)
-              for (int x = 0; x < 3; ++x) sum += g[r][y] * taps[y * 3 + x] * g[c][x];
-            const ptrdiff_t at = ((o / kLanes * kPoints + r * 6 + c) * kLanes + i) * kLanes;
-            weights[at + o % kLanes] = static_cast<float>(sum);
-          }
+        transform_taps(taps, [&](int f, float value) {
+          const ptrdiff_t at = ((o / kLanes * kPoints + f) * kLanes + i) * kLanes;
+          weights[at + o % kLanes] = value;
+        });
       }
   }
+};
+
+struct Taken {  // a convolution as the file has it
+  const float *weights, *bias;
 };
 
 struct Step {
@@ -113,7 +125,7 @@ struct Step {
 struct Block {
   Step steps[kSteps];
   Winograd grouped;
-  Dense fuse[kSteps + 1];  // its four slices; the first one's bias is the whole one's
+  Dense fuse[2];  // see `fold`
   std::vector<float> down, down_bias, up, up_bias;
   std::vector<float> shortcut;  // of the inputs up to this block's own
 };
@@ -162,10 +174,11 @@ struct Layout {
     return static_cast<size_t>(height) * blocks_of(channels) * columns() * kLanes;
   }
   size_t ring_size() const {
-    return static_cast<size_t>(kRing) * blocks_of(channels) * (strip() + 2) * kLanes +
-           kGroupedScratch;
+    const size_t ring = static_cast<size_t>(kRing) * blocks_of(channels) * (strip() + 2) * kLanes;
+    return std::max<size_t>(ring + kGroupedScratch,
+                            ungrouped_scratch(blocks_of(channels), out_blocks));
   }
-  size_t row_size() const { return static_cast<size_t>(std::max(1, out_blocks)) * width * kLanes; }
+  size_t row_size() const { return static_cast<size_t>(out_blocks) * width * kLanes; }
   size_t zeros_size() const {
     return static_cast<size_t>(blocks_of(channels)) * (columns() + kTile) * kLanes;
   }
@@ -178,7 +191,7 @@ struct Layout {
   }
   uint64_t bytes() const {
     const size_t floats = maps * map_size() + zeros_size() + image_size() + planes_size() +
-                          threads * (ring_size() + row_size()) + statistics_size();
+                          threads * (ring_size() + kTile * row_size()) + statistics_size();
     return static_cast<uint64_t>(floats) * sizeof(float);
   }
 };
@@ -204,7 +217,7 @@ std::unique_ptr<Scratch> make_scratch(const Layout& layout) {
   s.image = allocate(layout.image_size());
   s.planes = allocate(layout.planes_size());
   s.rings = allocate(layout.threads * s.ring_size);
-  s.rows = allocate(layout.threads * s.row_size);
+  s.rows = allocate(layout.threads * kTile * s.row_size);
   s.statistics = allocate(layout.statistics_size());
   for (int i = 0; i < layout.maps; ++i) s.maps.push_back(s.floats.get() + i * s.map_size);
   std::fill_n(s.zeros.get(), layout.zeros_size(), 0.f);
@@ -290,16 +303,21 @@ struct GidrnNetwork {
   void give_back(std::unique_ptr<Scratch> scratch);
   void read_image(Scratch& s, GidrnKind kind, const void* in);
   void shallow(Scratch& s, int to);
-  void residual(Scratch& s, const Block& block, int step, int from, int to, int fused);
-  void last(Scratch& s, const Block& block, int from, int fused);
+  void residual(Scratch& s, const Block& block, int step, int from, int to, int before = -1,
+                int fused = -1);
+  void last(Scratch& s, const Block& block, int from, int before, int fused);
   void gate(const Scratch& s, const Block& block, float* to) const;
   void attend(Scratch& s, int map);
   void pixels(Scratch& s, int map, GidrnKind kind, void* out);
+  void shuffle(const Scratch& s, float* row, int y, GidrnKind kind, void* out) const;
   void product(Form form, const float* in, ptrdiff_t stride, int segments,
-               const Dense& dense, bool add, float* out, ptrdiff_t out_stride, int count) const;
+               const Dense& dense, bool add, float* out, ptrdiff_t out_stride, int count,
+               const float* more = nullptr, ptrdiff_t more_stride = 0) const;
   template <typename Task>
-  void in_rows(int height, const Task& task);
+  void in_rows(int height, const Task& task, int align = 1);
   int maps() const;
+  void fold(Block& block, const std::vector<Taken>& points, const float* fuse,
+            const float* bias) const;
 
   const GidrnConfig config_;
   const Kernels& kernels_;
@@ -332,9 +350,11 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
   const float* coarse_weights = reader.take(outputs * 75);
   const float* coarse_bias = reader.take(outputs);
   for (Block& block : body_) {
+    std::vector<Taken> points;
     for (Step& step : block.steps) {
       const float* w = reader.take(C * C);
       const float* b = reader.take(C);
+      points.push_back({w, b});
       step.pointwise.pack(
           C, C, [&](int o, int k) { return w[o * C + k]; }, [&](int o) { return b[o]; });
       w = reader.take(C * kLanes * 9);
@@ -344,10 +364,7 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
     block.grouped.pack(C, w, reader.take(C));
     w = reader.take(C * 4 * C);
     const float* b = reader.take(C);
-    for (int slice = 0; slice <= kSteps; ++slice)
-      block.fuse[slice].pack(
-          C, C, [&](int o, int k) { return w[(o * 4 + slice) * C + k]; },
-          [&](int o) { return b[o]; });
+    fold(block, points, w, b);
     const auto vector = [&](size_t count) {
       const float* from = reader.take(count);
       return std::vector<float>(from, from + count);
@@ -369,21 +386,21 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
   }
   const float* fine_weights = reader.take(outputs * C * 9);
   const float* fine_bias = reader.take(outputs);
-  // A place is (row of taps, block, tap of the row, channel of the block); each row of taps is
-  // packed for itself, since each is a product of its own.
   fine_.out_blocks = blocks_of(outputs);
-  fine_.weights = allocate(static_cast<size_t>(fine_.out_blocks) * kLanes * C * 9);
-  for (int y = 0; y < 3; ++y) {
-    Dense row;
-    row.pack(
-        outputs, C * 3,
-        [&](int o, int k) {
-          const int channel = k / (3 * kLanes) * kLanes + k % kLanes, x = k / kLanes % 3;
-          return fine_weights[((o * C + channel) * 3 + y) * 3 + x];
-        },
+  const size_t plane = static_cast<size_t>(fine_.out_blocks) * kLanes * C;
+  fine_.weights = allocate(plane * kPoints);
+  std::vector<float> transformed(static_cast<size_t>(outputs) * C * kPoints);
+  for (int i = 0; i < outputs * C; ++i)
+    transform_taps(fine_weights + static_cast<ptrdiff_t>(i) * 9, [&](int f, float value) {
+      transformed[static_cast<size_t>(i) * kPoints + f] = value;
+    });
+  for (int f = 0; f < kPoints; ++f) {  // each a 1x1 convolution's
+    Dense point;
+    point.pack(
+        outputs, C,
+        [&](int o, int k) { return transformed[(static_cast<size_t>(o) * C + k) * kPoints + f]; },
         [](int) { return 0.f; });
-    const size_t size = static_cast<size_t>(fine_.out_blocks) * kLanes * C * 3;
-    memcpy(fine_.weights.get() + y * size, row.weights.get(), size * sizeof(float));
+    memcpy(fine_.weights.get() + f * plane, point.weights.get(), plane * sizeof(float));
   }
   coarse_.pack(
       outputs, 75, [&](int o, int k) { return coarse_weights[(o * 3 + k % 3) * 25 + k / 3]; },
@@ -397,6 +414,31 @@ GidrnNetwork::GidrnNetwork(const GidrnConfig& config, const float* weights, int 
       if (row[i] != 0) last_use_[i] = j;
   }
   last_use_[config.blocks] = config.blocks;
+}
+
+// The fusion convolution is F_1 p_1 + ... + F_4 p_4 with p = pointwise(x) in the first three, which
+// are folded, in double: F p = (F W) x + F b. So its four parts take two and two, as products twice
+// as long, the inputs x of the first two residual blocks, and that of the third one with p_4.
+void GidrnNetwork::fold(Block& block, const std::vector<Taken>& points, const float* fuse,
+                        const float* bias) const {
+  const int C = config_.channels, parts = kSteps + 1;
+  std::vector<double> whole_bias(bias, bias + C), row(C);
+  std::vector<float> folded(fuse, fuse + static_cast<ptrdiff_t>(C) * C * parts);  // [o][part][in]
+  for (int o = 0; o < C; ++o)
+    for (int part = 0; part < kSteps; ++part) {
+      float* to = folded.data() + (static_cast<ptrdiff_t>(o) * parts + part) * C;
+      std::fill(row.begin(), row.end(), 0.);
+      for (int m = 0; m < C; ++m) {
+        const double f = to[m];
+        whole_bias[o] += f * points[part].bias[m];
+        for (int k = 0; k < C; ++k) row[k] += f * points[part].weights[m * C + k];
+      }
+      std::copy(row.begin(), row.end(), to);
+    }
+  for (int half = 0; half < 2; ++half)
+    block.fuse[half].pack(
+        C, 2 * C, [&](int o, int k) { return folded[(o * 2 + half) * 2 * C + k]; },
+        [&](int o) { return static_cast<float>(whole_bias[o]); });
 }
 
 // Two for the outputs of residual blocks, one for the fusion's sum, and the inputs kept.
@@ -431,20 +473,21 @@ void GidrnNetwork::give_back(std::unique_ptr<Scratch> scratch) {
 }
 
 template <typename Task>
-void GidrnNetwork::in_rows(int height, const Task& task) {
+void GidrnNetwork::in_rows(int height, const Task& task, int align) {
   // A few parts a thread, so that one that is held up holds up little.
-  const Cut rows = cut(height, 1, pool_.size() == 1 ? 1 : 4 * pool_.size());
+  const Cut rows = cut(height, align, pool_.size() == 1 ? 1 : 4 * pool_.size());
   pool_.run(rows.parts, [&](int i, int slot) {
-    for (int y = rows.begin(i); y < rows.begin(i + 1); ++y) task(y, slot);
+    for (int y = rows.begin(i); y < rows.begin(i + 1); y += align) task(y, slot);
   });
 }
 
 void GidrnNetwork::product(Form form, const float* in, ptrdiff_t stride,
                            int segments, const Dense& dense, bool add, float* out,
-                           ptrdiff_t out_stride, int count) const {
+                           ptrdiff_t out_stride, int count, const float* more,
+                           ptrdiff_t more_stride) const {
   kernels_.product(form, {in, stride, segments, dense.weights.get(),
                           add ? nullptr : dense.bias.get(), out, out_stride, dense.out_blocks,
-                          count});
+                          count, more, more_stride});
 }
 
 void GidrnNetwork::read_image(Scratch& s, GidrnKind kind, const void* in) {
@@ -473,10 +516,10 @@ void GidrnNetwork::shallow(Scratch& s, int to) {
   });
 }
 
-// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`), and `fused` takes
-// the step's part of the fusion convolution of p.
+// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`); `fused`, if given,
+// is then the fusion convolution's part of the maps `before` and `from`.
 void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, int to,
-                            int fused) {
+                            int before, int fused) {
   const Step& of = block.steps[step];
   const Cut rows = cut(s.height, kTile, pool_.size());
   pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
@@ -499,9 +542,6 @@ void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, 
         float* p = ring_row(ready);
         product(kPointwise, s.pixel(from, ready, left), s.block_stride, blocks_, of.pointwise,
                 false, p + (left - (x0 - 1)) * kLanes, s.ring_stride, right - left);
-        if (ready >= y0 && ready < y1)
-          product(kPointwise, p + kLanes, s.ring_stride, blocks_, block.fuse[step], step > 0,
-                  s.pixel(fused, ready, x0), s.block_stride, x1 - x0);
       }
       Grouped grouped = {};
       for (int r = 0; r < kRing; ++r) {
@@ -520,12 +560,17 @@ void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, 
       grouped.residual_stride = grouped.out_stride = s.block_stride;
       grouped.slope = config_.slope;
       kernels_.grouped(grouped, scratch);
+      for (int row = y; fused >= 0 && row < std::min(y + kTile, y1); ++row)
+        product(kPointwise, s.pixel(before, row, x0), s.block_stride, blocks_, block.fuse[0], false,
+                s.pixel(fused, row, x0), s.block_stride, x1 - x0, s.pixel(from, row, x0),
+                s.block_stride);
     }
   });
 }
 
-// The last grouped convolution, its part of the fusion, and each row's statistics of the sum.
-void GidrnNetwork::last(Scratch& s, const Block& block, int from, int fused) {
+// The last grouped convolution, the fusion's part of it and of the map `before`, and each row's
+// statistics of the sum.
+void GidrnNetwork::last(Scratch& s, const Block& block, int from, int before, int fused) {
   const Cut rows = cut(s.height, kTile, pool_.size());
   pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
     const int strip = task % s.strips.parts;
@@ -551,8 +596,8 @@ void GidrnNetwork::last(Scratch& s, const Block& block, int from, int fused) {
       kernels_.grouped(grouped, scratch);
       for (int r = 0; r < kTile && y + r < s.height; ++r) {
         float* sum = s.pixel(fused, y + r, x0);
-        product(kPointwise, grouped.out[r], s.ring_stride, blocks_, block.fuse[kSteps], true,
-                sum, s.block_stride, x1 - x0);
+        product(kPointwise, s.pixel(before, y + r, x0), s.block_stride, blocks_, block.fuse[1],
+                true, sum, s.block_stride, x1 - x0, grouped.out[r], s.ring_stride);
         float* statistics =
             s.statistics.get() +
             static_cast<ptrdiff_t>((y + r) * s.strips.parts + strip) * config_.channels * 2;
@@ -603,7 +648,7 @@ void GidrnNetwork::attend(Scratch& s, int map) {
   const Windows across(config_, s.width), down(config_, s.height);
   s.sums.assign(static_cast<size_t>(s.height) * across.count() * 2, 0.);
   in_rows(s.height, [&](int y, int slot) {
-    float* row = s.rows.get() + slot * s.row_size;
+    float* row = s.rows.get() + slot * kTile * s.row_size;
     product(kPointwise, s.pixel(map, y, 0), s.block_stride, blocks_, project_, false, row,
             static_cast<ptrdiff_t>(s.width) * kLanes, s.width);
     float* const to[3] = {query + static_cast<ptrdiff_t>(y) * s.width,
@@ -678,50 +723,65 @@ void GidrnNetwork::attend(Scratch& s, int map) {
   });
 }
 
-// Fine and coarse branch and pixel shuffle.
+// Fine and coarse branch and pixel shuffle, four rows at a time.
 void GidrnNetwork::pixels(Scratch& s, int map, GidrnKind kind, void* out) {
+  const ptrdiff_t stride = static_cast<ptrdiff_t>(s.width) * kLanes;
+  in_rows(
+      s.height,
+      [&](int y, int slot) {
+        float* rows = s.rows.get() + slot * kTile * s.row_size;
+        const int count = std::min(kTile, s.height - y);
+        for (int r = 0; r < count; ++r)
+          product(kImage5, s.image.get() + (y + r) * s.image_stride, s.image_stride, 5, coarse_,
+                  false, rows + r * s.row_size, stride, s.width);
+        Ungrouped fine = {};
+        for (int r = 0; r < kTile + 2; ++r) {
+          const int at = y + r - 1;
+          fine.rows[r] = at < 0 || at >= s.height ? s.zeros.get() : s.row(map, at);
+        }
+        for (int r = 0; r < count; ++r) fine.out[r] = rows + r * s.row_size;
+        fine.in_stride = s.block_stride;
+        fine.blocks = blocks_;
+        fine.pixels = s.width;
+        fine.weights = fine_.weights.get();
+        fine.out_stride = stride;
+        fine.out_blocks = fine_.out_blocks;
+        kernels_.ungrouped(fine, s.rings.get() + slot * s.ring_size);
+        for (int r = 0; r < count; ++r)
+          shuffle(s, rows + r * s.row_size, y + r, kind, out);
+      },
+      kTile);
+}
+
+// One row of the convolutions' output as `scale` lines of pixels.
+void GidrnNetwork::shuffle(const Scratch& s, float* row, int y, GidrnKind kind, void* out) const {
   const int scale = config_.scale;
   const ptrdiff_t wide = static_cast<ptrdiff_t>(s.width) * scale;
   const ptrdiff_t stride = static_cast<ptrdiff_t>(s.width) * kLanes;
-  in_rows(s.height, [&](int y, int slot) {
-    float* row = s.rows.get() + slot * s.row_size;
-    product(kImage5, s.image.get() + y * s.image_stride, s.image_stride, 5, coarse_, false, row,
-            stride, s.width);
-    for (int tap = 0; tap < 3; ++tap) {
-      const int at = y + tap - 1;
-      if (at < 0 || at >= s.height) continue;
-      const float* weights =
-          fine_.weights.get() +
-          static_cast<ptrdiff_t>(tap) * fine_.out_blocks * kLanes * config_.channels * 3;
-      kernels_.product(kThreeTaps, {s.pixel(map, at, -1), s.block_stride, blocks_, weights, nullptr,
-                                    row, stride, fine_.out_blocks, s.width});
-    }
-    for (int c = 0; c < 3; ++c)
-      for (int dy = 0; dy < scale; ++dy) {
-        const ptrdiff_t line = static_cast<ptrdiff_t>(y) * scale + dy;
-        for (int dx = 0; dx < scale; ++dx) {
-          const int channel = (c * scale + dy) * scale + dx;
-          const float* from = row + channel / kLanes * stride + channel % kLanes;
-          if (kind == GIDRN_FLOAT) {
-            float* to = static_cast<float*>(out) +
-                        (static_cast<ptrdiff_t>(c) * s.height * scale + line) * wide + dx;
-            for (int x = 0; x < s.width; ++x) to[static_cast<ptrdiff_t>(x) * scale] = from[x * kLanes];
-          } else {
-            uint8_t* to = static_cast<uint8_t*>(out) + (line * wide + dx) * 3 +
-                          (kind == GIDRN_BGR ? 2 - c : c);
-            for (int x = 0; x < s.width; ++x) {
-              const float value = from[x * kLanes];
-              // What is no number becomes 0; adding 1.5 * 2^23 rounds, halves to even.
-              const float clipped = value > 0 ? std::min(value, 1.f) : 0.f;
-              const float rounded = clipped * 255.f + 12582912.f;
-              uint32_t bits;
-              memcpy(&bits, &rounded, sizeof bits);
-              to[static_cast<ptrdiff_t>(x) * scale * 3] = static_cast<uint8_t>(bits);
-            }
-          }
+  const uint8_t* bytes = nullptr;
+  if (kind != GIDRN_FLOAT) {
+    kernels_.to_bytes(row, s.row_size);
+    bytes = reinterpret_cast<const uint8_t*>(row);
+  }
+  for (int c = 0; c < 3; ++c)
+    for (int dy = 0; dy < scale; ++dy) {
+      const ptrdiff_t line = static_cast<ptrdiff_t>(y) * scale + dy;
+      for (int dx = 0; dx < scale; ++dx) {
+        const int channel = (c * scale + dy) * scale + dx;
+        const ptrdiff_t from = channel / kLanes * stride + channel % kLanes;
+        if (kind == GIDRN_FLOAT) {
+          float* to = static_cast<float*>(out) +
+                      (static_cast<ptrdiff_t>(c) * s.height * scale + line) * wide + dx;
+          for (int x = 0; x < s.width; ++x)
+            to[static_cast<ptrdiff_t>(x) * scale] = row[from + x * kLanes];
+        } else {
+          uint8_t* to = static_cast<uint8_t*>(out) + (line * wide + dx) * 3 +
+                        (kind == GIDRN_BGR ? 2 - c : c);
+          for (int x = 0; x < s.width; ++x)
+            to[static_cast<ptrdiff_t>(x) * scale * 3] = bytes[from + x * kLanes];
         }
       }
-  });
+    }
 }
 
 void GidrnNetwork::run(GidrnKind kind, const void* in, void* out, int images, int height,
@@ -747,10 +807,10 @@ void GidrnNetwork::run(GidrnKind kind, const void* in, void* out, int images, in
     for (int j = 0; j < config_.blocks; ++j) {
       const Block& block = body_[j];
       const int fused = take();
-      residual(s, block, 0, inputs[j], here, fused);
-      residual(s, block, 1, here, there, fused);
-      residual(s, block, 2, there, here, fused);
-      last(s, block, here, fused);
+      residual(s, block, 0, inputs[j], here);
+      residual(s, block, 1, here, there, inputs[j], fused);
+      residual(s, block, 2, there, here);
+      last(s, block, here, there, fused);
       gate(s, block, gates.get());
       in_rows(s.height, [&](int y, int) {
         Blend blend = {};
