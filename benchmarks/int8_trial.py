@@ -9,21 +9,19 @@ sixteen and saturates where weights have eight.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
-from benchmarks import contenders, fps, low_images, operator_times, quality, records, turns
-from benchmarks.cpu_engines import ratio
+from benchmarks import file_forms, fps, operator_times, quality, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export.to_onnx import parse_size
@@ -52,11 +50,9 @@ RANGES = ("minmax", "percentile")
 SIDE = 64
 """Of the squares that ranges are taken from, in low-resolution pixels."""
 
-REFERENCE = "fp32 ort-cpu"
-"""What times are divided by."""
-
-PLAIN = {REFERENCE: "ort-cpu", "fp32 native": "native"}
-"""What the quantised files are timed beside: the FP32 file on these engines."""
+PLAIN = {"fp32 ort-cpu": "ort-cpu", "fp32 native": "native"}
+"""What the quantised files are timed beside: the FP32 file on these engines, the first of which is
+the reference."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +216,6 @@ def facts_of(one: Quantised) -> dict[str, records.Value]:
 
 
 def clock(
-    model: str,
     source: Path,
     made: Sequence[Quantised],
     size_hw: tuple[int, int],
@@ -228,52 +223,19 @@ def clock(
     runs: int,
 ) -> list[Record]:
     """A record a file, all in turns: times, and with one thread those of its operators."""
-    low = low_images.of_size(size_hw, 1, runs)
-    files: dict[str, tuple[Path, str]] = {
-        **{name: (source, engine) for name, engine in PLAIN.items()},
-        **{one.name: (one.path, "ort-cpu") for one in made},
-    }
     quantised = {one.name: one for one in made}
-    with ExitStack() as stack:
-        opened: dict[str, contenders.Runnable] = {}
-        for name, (path, engine) in files.items():
-            upscale = stack.enter_context(contenders.open_file(path, engine, threads))
-            scale = upscale.scale
-            opened[name] = contenders.OfRuntime(upscale)
-        taken = turns.in_turns(opened, low, seconds=turns.EVERY_PICTURE)
+    files = {name: (source, engine) for name, engine in PLAIN.items()}
+    files |= {one.name: (one.path, "ort-cpu") for one in made}
     found = []
-    for name, (path, engine) in files.items():
-        values: dict[str, Any] = {"name": name, "bytes": path.stat().st_size}
+    for one in file_forms.clock(files, size_hw, threads, runs):
+        name = str(one.values["name"])
+        values = dict(one.values)
         if name in quantised:
             values |= facts_of(quantised[name])
-        values["time_over_reference"] = round(ratio(taken[name], taken[REFERENCE]), 4)
-        values["reference"] = REFERENCE
-        if threads == 1 and engine == "ort-cpu":
-            for kind in operator_times.profiled(path, size_hw, threads, runs=3):
+        if threads == 1 and one.what.engine == "ort-cpu":
+            for kind in operator_times.profiled(files[name][0], size_hw, threads, runs=3):
                 values[f"ms of {kind.kind}"] = round(kind.p50_ms, 2)
-        found.append(
-            records.record(
-                What(
-                    *(model, scale, engine, "int8" if name in quantised else "fp32"),
-                    size_hw=size_hw,
-                    weights="shipped",
-                    input=low.label,
-                ),
-                How(
-                    turns.protocol(1, turns.PAUSE_SECONDS),
-                    clock=turns.CLOCK,
-                    copies=turns.COPIES,
-                    warm_up=taken[name].warm_up,
-                    samples=len(taken[name].images),
-                ),
-                figures=[
-                    Figure.of("end_to_end_ms", taken[name].end_to_end_ms),
-                    Figure.of("network_only_ms", taken[name].network_only_ms),
-                ],
-                values=values,
-                where=records.here(threads),
-            )
-        )
+        found.append(dataclasses.replace(one, values=values))
     return found
 
 
@@ -291,23 +253,12 @@ def table(found: Sequence[Record]) -> str:
         for one in found
         if "change_db" in one.values
     ]
-    clocked = [
-        [
-            str(one.values["name"]),
-            "x".join(str(side) for side in one.what.size_hw or ()),
-            str(one.where.threads),
-            f"{one.figure('end_to_end_ms').p50:.1f}",
-            f"{one.values['time_over_reference']:.2f}",
-            str(one.how.samples),
-        ]
-        for one in found
-        if "time_over_reference" in one.values
-    ]
+    clocked = [one for one in found if "time_over_reference" in one.values]
     quality_header = ["file", "set (images)", "FP32, dB", "INT8, dB", "change, dB"]
     quality_header += ["largest loss of an image, dB", "file, MB"]
-    time_header = ["file", "input", "threads", "p50, ms", f"time / {REFERENCE}", "samples"]
-    parts = [(quality_header, scored), (time_header, clocked)]
-    return "\n\n".join(markdown_table(header, rows) for header, rows in parts if rows)
+    parts = [markdown_table(quality_header, scored)] if scored else []
+    parts += [file_forms.table(clocked)] if clocked else []
+    return "\n\n".join(parts)
 
 
 def _among(text: str, kind: str, known: Iterable[str]) -> tuple[str, ...]:
@@ -382,7 +333,7 @@ def main(
         found += score(network, source, made, sets, max(counts))
         for size_hw in sizes_hw:
             for count in counts:
-                found += clock(network, source, made, size_hw, count, runs)
+                found += clock(source, made, size_hw, count, runs)
                 records.write_records(path, found)
     records.write_records(path, found)
     print(f"{table(found)}\n\nwritten to {path}")

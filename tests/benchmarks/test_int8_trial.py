@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gidrn
-from benchmarks import int8_trial, records
+from benchmarks import file_forms, int8_trial, records
 from export import to_onnx
 from export.to_onnx import Labels
 from gidrn.images import write_image
@@ -122,6 +122,25 @@ def test_the_script_scores_and_clocks(
     assert "ms of QLinearConv" in clocked.values
     assert "ms of QLinearConv" not in plain.values
     assert "int8 1x1, reduced, minmax" in capsys.readouterr().out
+
+
+def test_files_are_timed_in_turns(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(small.read_bytes())
+    out = tmp_path / "out.json"
+    file_forms.main(f"{small},{other}", sizes="8x12,5x7", runs=2, out=out)
+    found = records.read_records(out)
+    assert [one.values["name"] for one in found] == ["small", "other"] * 2
+    assert [one.what.size_hw for one in found] == [(8, 12), (8, 12), (5, 7), (5, 7)]
+    assert {one.values["reference"] for one in found} == {"small"}
+    assert [one.values["time_over_reference"] == 1 for one in found[::2]] == [True, True]
+    assert "other" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="two or more files of different names"):
+        file_forms.main(str(small))
+    with pytest.raises(ValueError, match="tensorrt"):
+        file_forms.main(f"{small},{other}", engine="tensorrt")
 
 
 @pytest.mark.parametrize(
