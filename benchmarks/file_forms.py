@@ -15,7 +15,7 @@ from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export.to_onnx import parse_size
 from gidrn import command_line
-from gidrn_runtime import models
+from gidrn_runtime import Upscaler, models
 
 
 def clock(
@@ -34,7 +34,7 @@ def clock(
         for name, (path, engine) in files.items():
             upscale = stack.enter_context(contenders.open_file(path, engine, threads))
             opened[name] = contenders.OfRuntime(upscale)
-            facts[name] = upscale.describe()["metadata"]
+            facts[name] = metadata_of(upscale)
         taken = turns.in_turns(opened, low, seconds=turns.EVERY_PICTURE)
     reference = next(iter(files))
     return [
@@ -66,6 +66,13 @@ def clock(
         )
         for name, (path, engine) in files.items()
     ]
+
+
+def metadata_of(upscale: Upscaler) -> dict[str, str]:
+    """What an opened file says of itself."""
+    found = upscale.describe()["metadata"]
+    assert isinstance(found, dict)
+    return found
 
 
 def table(found: list[Record]) -> str:

@@ -316,7 +316,7 @@ def main(
     source = models.find(model)
     with Upscaler(source, engine="ort-cpu") as upscale:
         scale = upscale.scale
-        network = str(upscale.describe()["metadata"]["model"])
+        network = file_forms.metadata_of(upscale)["model"]
     names = benchmark_sets.parse_names(dataset) if dataset else ()
     root = benchmark_sets.data_root(data_root) if names else Path()
     sets = {name: benchmark_sets.find_images(name, root, scale) for name in names}

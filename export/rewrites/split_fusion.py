@@ -24,7 +24,7 @@ class SplitFusion(nn.Module):
         self.grouped = block.grouped
         self.attention = block.attention
         channels = block.fuse.out_channels
-        columns = block.fuse.weight.detach().split(channels, dim=1)
+        columns = torch.split(block.fuse.weight.detach(), channels, dim=1)
         self.fuse = nn.ModuleList(
             nn.Conv2d(channels, channels, kernel_size=1, bias=i == 0) for i in range(len(columns))
         )
