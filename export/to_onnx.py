@@ -36,9 +36,11 @@ from export.proof import Deviation, Dtype
 from export.rewrites import (
     RefusedError,
     attention,
+    blocked_layout,
     merged_groups,
     shortcut_scalars,
     single_shuffle,
+    split_fusion,
 )
 from export.rewrites.attention import Attention, Curve
 from export.rewrites.frames import Color, FramesNetwork
@@ -81,6 +83,8 @@ class Labels:
     """How many groups of each grouped convolution are one in the file; None for all."""
     groups_choice: Choice | None = None
     """Why, where time on an engine decided."""
+    blocked: bool = False
+    """Whether it is written for ONNX Runtime's blocked layout on CPUs."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,17 @@ class Exported:
 
 
 def rewritten(
-    network: nn.Module, how: Attention, on: Sequence[proof.Case], merge: int | None = 1
+    network: nn.Module,
+    how: Attention,
+    on: Sequence[proof.Case],
+    merge: int | None = 1,
+    *,
+    blocked: bool = False,
 ) -> tuple[nn.Module, Curve | None]:
     """A copy of `network` in export-friendly operations, and its curve's knots, if it has one.
 
-    `merge` groups of each grouped convolution become one, all of them where it is None.
+    `merge` groups of each grouped convolution become one, all of them where it is None. `blocked`
+    takes the form for ONNX Runtime's blocked layout on CPUs.
     """
     network = copy.deepcopy(network).eval()
     curve = None
@@ -120,6 +130,9 @@ def rewritten(
     shortcut_scalars.apply(network)
     if merge != 1:
         merged_groups.apply(network, merge)
+    if blocked:
+        blocked_layout.apply(network)
+        split_fusion.apply(network)
     return single_shuffle.rewrite(network).eval(), curve
 
 
@@ -131,12 +144,13 @@ def to_model(
     size_hw: tuple[int, int] | None = None,
     frames: Color | None = None,
     io: Dtype = "fp32",
+    keep_shapes: bool = False,
 ) -> onnx.ModelProto:
     """Trace and simplify: input `input` (N, 3, H, W), output `output` (N, 3, s*H, s*W).
 
     With `frames` they are uint8 (N, H, W, 3) and (N, s*H, s*W, 3) in that channel order. N, H and W
-    are free, or 1 and `size_hw`. Opset 17 goes through PyTorch's older exporter, since the newer
-    one starts at 18.
+    are free, or 1 and `size_hw`. `keep_shapes` leaves the feature maps' in the file. Opset 17 goes
+    through PyTorch's older exporter, since the newer one starts at 18.
     """
     batch, height, width = (2, 20, 28) if size_hw is None else (1, *size_hw)
     if frames is None:
@@ -179,7 +193,10 @@ def to_model(
             )
         for axis, name in out_names.items():
             model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
-    del model.graph.value_info[:]
+    if keep_shapes:
+        blocked_layout.keep_shapes(model, tuple(names.values()))
+    else:
+        del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -255,6 +272,8 @@ def label(
         values["precision_plan"] = plan.as_json()
     if labels.groups_choice is not None:
         values["groups_choice"] = labels.groups_choice.to_text()
+    if labels.blocked:
+        values["blocked"] = str(blocked_layout.BLOCK)
     if golden is not None:
         values["golden"] = golden.to_text()
     values.update(more or {})
@@ -298,11 +317,11 @@ def export(
             # A photo of ours whatever is fixed or given: a single pixel has no spread to scale by.
             images.append(to_tensor(downscale(ours[0], labels.scale)))
             loud = exaggerate(network, images)
-            changed, curve = rewritten(loud, how, on, labels.merged_groups)
+            changed, curve = rewritten(loud, how, on, labels.merged_groups, blocked=labels.blocked)
             plain = dataclasses.replace(labels, dtype="fp32", io="fp32")
             _write(changed, curve, temporary, plain, form)
             exaggerated = _prove(loud, temporary, plain, proof.small(on), "exaggerated attention")
-        changed, curve = rewritten(network, how, on, labels.merged_groups)
+        changed, curve = rewritten(network, how, on, labels.merged_groups, blocked=labels.blocked)
         if labels.dtype == "fp16":
             half, plan = precision.to_fp16(changed, labels.scale, photos or ours, proof.small(on))
             changed = fp16.Ends(half, TORCH_DTYPES[labels.io])
@@ -407,7 +426,7 @@ def choose_groups(
 
     def write(merged: str, path: Path) -> None:
         factor = parse_groups(merged)
-        changed, curve = rewritten(network, how, on, factor)
+        changed, curve = rewritten(network, how, on, factor, blocked=labels.blocked)
         if labels.dtype == "fp16":
             changed = fp16.Ends(precision.typed_by_rule(changed), TORCH_DTYPES[labels.io])
         _write(changed, curve, path, labels, form)
@@ -449,6 +468,7 @@ def _write(
         size_hw=form.size_hw,
         frames=labels.frames,
         io=labels.io,
+        keep_shapes=labels.blocked,
     )
     if plan is not None:
         check_types(model, plan)
@@ -505,6 +525,7 @@ def report(result: Exported, labels: Labels, how: Attention) -> str:
         + (f", {labels.dtype}" if labels.dtype != "fp32" else "")
         + (f", uint8 frames in {labels.frames} order" if labels.frames else "")
         + (f", {labels.merged_groups or 'all'} groups as one" if labels.merged_groups != 1 else "")
+        + (", for ONNX Runtime's blocked layout" if labels.blocked else "")
     ]
     if labels.groups_choice is not None:
         lines.append(labels.groups_choice.in_words())
@@ -628,6 +649,7 @@ def main(
     frames: Color | None = None,
     merge_groups: str = "1",
     tune_for: str | None = None,
+    blocked: bool = False,
     tiles: bool = False,
     random_init: bool = False,
     photos: Path | None = None,
@@ -642,8 +664,8 @@ def main(
         scale: 2, 3 or 4; without it, 4, or what --weights is of, where its tensors tell.
         weights: A .safetensors, .pth or .mat file, ours or its authors'; without it, the weights
             that ship.
-        out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16, _bgr or _tiles
-            behind.
+        out: The file to write; without it, MODEL_xSCALE.onnx here, with _fp16, _bgr, _blocked
+            or _tiles behind.
         attention: How ANRB's attention is computed: "curve" in memory that grows with the image
             alone, or "exact" with every pixel against all pooled points.
         opset: 18, or 17 for old TensorRT.
@@ -657,6 +679,8 @@ def main(
             (a number, or all): the same function, faster on some devices. "auto" times the forms
             on --tune-for, at --size or 80x120, and takes the fastest.
         tune_for: The engine that --merge-groups auto is for, such as ort-cpu; it must be here.
+        blocked: Write G-IDRN in the form that ONNX Runtime is fastest with on CPUs with AVX2: the
+            same function; the native engine leaves such a file to ort-cpu. In FP32, opset 18.
         tiles: Write the file that the runtime makes tiles of large frames with, to lie beside the
             plain one as MODEL_xSCALE_tiles.onnx: it takes and gives what a tile must know of the
             whole frame. In FP32, opset 18.
@@ -675,7 +699,12 @@ def main(
         raise ValueError(f"--merge-groups auto and --tune-for ENGINE ({known}) go together")
     if dtype == "fp16" and isinstance(network, foreign.Foreign):
         foreign.require_types(network)
-    labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io)
+    if blocked and (dtype, io, opset, tiles) != ("fp32", "fp32", 18, False):
+        raise ValueError(
+            "--blocked is a form of the plain FP32 file in opset 18: leave out --dtype, --io, "
+            "--opset and --tiles"
+        )
+    labels = dataclasses.replace(labels, frames=frames, dtype=dtype, io=io, blocked=blocked)
     size_hw = None if size is None else parse_size(size)
     if tune_for is None:
         labels = dataclasses.replace(labels, merged_groups=parse_groups(merge_groups))
@@ -694,7 +723,12 @@ def main(
             "--tiles writes FP32 tensors of any size in opset 18, whatever the plain file is: "
             "leave out --dtype, --io, --frames, --opset and --size"
         )
-    marks = [dtype if dtype != "fp32" else None, frames, "tiles" if tiles else None]
+    marks = [
+        dtype if dtype != "fp32" else None,
+        frames,
+        "blocked" if blocked else None,
+        "tiles" if tiles else None,
+    ]
     path = out or Path(
         "_".join([labels.model, f"x{labels.scale}", *(m for m in marks if m)]) + ".onnx"
     )

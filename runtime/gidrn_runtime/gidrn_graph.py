@@ -100,6 +100,8 @@ def _check_labels(metadata: dict[str, str]) -> None:
         raise OtherNetworkError(
             f"it takes groups as they are, and this file was exported with --merge-groups {merged}"
         )
+    if "blocked" in metadata:
+        raise OtherNetworkError("it takes the ordinary file, and this one was exported --blocked")
 
 
 class _Follower:

@@ -14,9 +14,11 @@ import gidrn
 from export.rewrites import (
     RefusedError,
     attention,
+    blocked_layout,
     merged_groups,
     shortcut_scalars,
     single_shuffle,
+    split_fusion,
 )
 from export.rewrites.attention import (
     CurveAttention,
@@ -225,3 +227,39 @@ def test_groups_that_do_not_merge_are_refused_before_anything_changes() -> None:
         assert list(network) == before
     with pytest.raises(RefusedError, match="no grouped convolutions"):
         merged_groups.apply(nn.Sequential(nn.Conv2d(4, 4, 1)), None)
+
+
+def test_fusion_in_parts_is_the_fusion() -> None:
+    torch.manual_seed(4)
+    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    x = torch.randn(2, 3, 9, 13)
+    wanted = network(x)
+    assert split_fusion.apply(network) == 4
+    assert split_fusion.apply(network) == 0  # no G-IDB is left
+    came = network(x)
+    assert not torch.equal(came, wanted)  # another order of the sums
+    torch.testing.assert_close(came, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_the_blocked_layout_s_form_is_the_same_to_the_bit() -> None:
+    torch.manual_seed(5)
+    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    x = torch.randn(2, 3, 9, 13)
+    wanted = network(x)
+    assert blocked_layout.apply(network) == 12
+    assert torch.equal(network(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 8, 3)), "no LSRB"),
+        (
+            gidrn.create("gidrn", 2, config=dataclasses.replace(TINY, channels=12, group_width=4)),
+            "channels by 8, not 12",
+        ),
+    ],
+)
+def test_what_has_no_blocked_form_is_refused(network: nn.Module, reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        blocked_layout.apply(network)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
 from gidrn.networks.fixed_convolution import FixedConvolution
 from gidrn.networks.gidrn import GIDRNConfig
-from gidrn_runtime import Upscaler
+from gidrn_runtime import Upscaler, processor
 from gidrn_runtime.golden import Golden
 from tests.small_networks import SMALL
 
@@ -388,6 +389,32 @@ def test_merged_groups_are_written_and_proved(tmp_path: Path, dtype: Dtype) -> N
     assert ", all groups as one" in to_onnx.report(result, labels, "curve")
 
 
+def test_a_blocked_file_is_proved_and_its_sums_are_in_convolutions(tmp_path: Path) -> None:
+    path = tmp_path / "blocked.onnx"
+    labels = dataclasses.replace(LABELS, blocked=True)
+    torch.manual_seed(0)
+    network = gidrn.create("gidrn", 2, config=dataclasses.replace(TINY, blocks_per_group=2))
+    result = to_onnx.export(network.eval(), path, labels)
+    assert max(one.levels for one in result.deviations) < 0.02  # as of the plain file
+    assert {e.key: e.value for e in onnx.load(path).metadata_props}["blocked"] == "8"
+    assert ", for ONNX Runtime's blocked layout" in to_onnx.report(result, labels, "curve")
+    if "avx2" in processor.features() and "avx512f" not in processor.features():
+        nodes = as_onnxruntime_runs_it(path, tmp_path).graph.node
+        assert not [node for node in nodes if node.op_type == "LeakyRelu"]
+        with_sum = [node for node in nodes if node.op_type == "Conv" and len(node.input) == 4]
+        # Three residual blocks and three of the fusion's parts a block, but the second block's
+        # first, whose input comes from the attention.
+        assert len(with_sum) >= 2 * 6 - 1
+
+
+def as_onnxruntime_runs_it(path: Path, folder: Path) -> onnx.ModelProto:
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3  # it warns that the file is for this CPU
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "optimized.onnx")
+
+
 RIVALS = {name: config for name, config in SMALL.items() if name not in ("gidrn", "imdn_jdsr")}
 """Every kind of network beside our own."""
 
@@ -472,6 +499,9 @@ BAD_COMMANDS = [
     (["--random-init", "--frames", "bgr", "--io", "fp16"], "leave out --io"),
     (["--random-init", "--merge-groups", "some"], "all or a number of groups, not 'some'"),
     (["--random-init", "--merge-groups", "5"], "groups, which do not merge 5 at a time"),
+    (["--random-init", "--blocked", "--dtype", "fp16"], "plain FP32 file in opset 18"),
+    (["--random-init", "--blocked", "--tiles"], "leave out --dtype, --io, --opset and --tiles"),
+    (["--model", "imdn", "--random-init", "--blocked"], "this network has no LSRB"),
     (["--random-init", "--photos", "missing"], "no data folder"),
     (["--random-init", "--out", "missing/x.onnx", "--photos", "."], "no images under"),
 ]

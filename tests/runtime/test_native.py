@@ -309,7 +309,8 @@ def node_of(model: onnx.ModelProto, weight: str) -> Any:
 
 def set_fact(key: str, value: str) -> Change:
     def change(model: onnx.ModelProto) -> None:
-        next(entry for entry in model.metadata_props if entry.key == key).value = value
+        facts = {entry.key: entry.value for entry in model.metadata_props}
+        onnx.helper.set_model_props(model, facts | {key: value})
 
     return change
 
@@ -344,6 +345,7 @@ def another_sum(model: onnx.ModelProto) -> None:
         (set_fact("model", "imdn"), "G-IDRN alone, and this is 'imdn'"),
         (set_fact("dtype", "fp16"), "FP32, and this file is fp16"),
         (set_fact("merged_groups", "3"), "--merge-groups 3"),
+        (set_fact("blocked", "8"), "exported --blocked"),
         (set_fact("attention", "exact"), "another attention than 'exact'"),
         (other_padding, "'fine' is another convolution"),
         (other_input, "takes another input"),
