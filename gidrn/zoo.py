@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,8 +251,7 @@ def recognise(path: Path) -> list[tuple[str, int]]:
         configs = _configs(name, recorded)
         for factor in SCALES:
             for config in configs:
-                with torch.device("meta"):
-                    candidate = create(name, factor, config=config)
+                candidate = _blank(find(name).build, factor, config)
                 try:
                     tensors = named(name, candidate)
                 except ValueError:  # not laid out as this network's MATLAB files are
@@ -264,8 +264,15 @@ def recognise(path: Path) -> list[tuple[str, int]]:
 
 def needs_no_weights(name: str) -> bool:
     """Whether a network is all formula, as bicubic is. Raises ValueError for an unknown name."""
+    network = find(name)
+    return not _blank(network.build, SCALES[0], network.config).state_dict()
+
+
+@functools.cache
+def _blank(build: Callable[[int, Any], nn.Module], scale: int, config: Any) -> nn.Module:
+    """A network's modules with shapes and no values, to look at: all who ask get the same one."""
     with torch.device("meta"):
-        return not create(name, SCALES[0]).state_dict()
+        return build(scale, config)
 
 
 def _configs(name: str, recorded: tuple[str, dict[str, Any]] | None) -> list[Any]:
