@@ -447,7 +447,8 @@ def test_a_run_killed_at_any_instant_goes_on_to_the_identical_weights(tmp_path: 
 
     def start(*more: str) -> tuple[ForkServerProcess, Connection]:
         here, there = server.Pipe(duplex=False)
-        process = server.Process(target=train_as_a_command, args=(there, errors, [*data, *more]))
+        given = (there, errors, [*data, *more])
+        process = server.Process(target=train_as_a_command, args=given, daemon=True)
         process.start()
         there.close()
         return process, here
