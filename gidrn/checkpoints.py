@@ -121,9 +121,8 @@ def load_pickle(path: Path, device: str) -> object:
         raise ValueError(f"{path} is no whole PyTorch checkpoint: {cause}") from error
 
 
-def faults(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `weights` from fitting `network`: missing, unknown, of another shape."""
-    wanted = network.state_dict()
+def faults(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `weights` from being those `wanted`: missing, unknown, of another shape."""
     found = [f"missing {name}" for name in wanted if name not in weights]
     found += [f"unknown {name}" for name in weights if name not in wanted]
     found += [
@@ -139,7 +138,7 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor], *, source: str) -> N
 
     Raises ValueError that lists what is missing, unknown or of another shape, and says `source`.
     """
-    if found := faults(network, weights):
+    if found := faults(network.state_dict(), weights):
         shown = "; ".join(found[:8]) + (f"; and {len(found) - 8} more" * (len(found) > 8))
         raise ValueError(f"{source} does not fit this network: {shown}")
     network.load_state_dict(weights)

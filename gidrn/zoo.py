@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,9 @@ def configured(name: str, fields: Mapping[str, Any]) -> Any:
             raise ValueError(f"{field} of {name} is of the kind {kind}, which {value!r} is not")
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
     try:
-        return dataclasses.replace(config, **values)
+        made = dataclasses.replace(config, **values)
+        hash(made)  # which lists within a value would forbid
+        return made
     except TypeError as error:  # such as a word where a check compares numbers
         raise ValueError(f"{name} cannot be configured with {values}: {error}") from error
 
@@ -224,8 +227,11 @@ def load(
     named = _reader(path)
     configs = _configs(name, checkpoints.trained_in(path)) if config is None else [config]
     modules = [create(name, scale, config=one) for one in configs]
-    tried = [(module, _with_blur(named(name, module), module, path)) for module in modules]
-    module, found = min(tried, key=lambda one: len(checkpoints.faults(*one)))
+    tried = []
+    for module in modules:
+        wanted = module.state_dict()
+        tried.append((module, _with_blur(named(name, wanted), wanted, path)))
+    module, found = min(tried, key=lambda one: len(checkpoints.faults(one[0].state_dict(), one[1])))
     try:
         checkpoints.fill(module, found, source=str(path))
     except ValueError as error:
@@ -250,22 +256,30 @@ def recognise(path: Path) -> list[tuple[str, int]]:
         configs = _configs(name, recorded)
         for factor in SCALES:
             for config in configs:
-                with torch.device("meta"):
-                    candidate = create(name, factor, config=config)
+                wanted = _layout(find(name).build, factor, config)
                 try:
-                    tensors = named(name, candidate)
+                    tensors = named(name, wanted)
                 except ValueError:  # not laid out as this network's MATLAB files are
                     continue
-                lacking = set(checkpoints.faults(candidate, tensors)) - {_NO_BLUR}
-                if candidate.state_dict() and not lacking and (name, factor) not in found:
+                lacking = set(checkpoints.faults(wanted, tensors)) - {_NO_BLUR}
+                if wanted and not lacking and (name, factor) not in found:
                     found.append((name, factor))
     return found
 
 
 def needs_no_weights(name: str) -> bool:
     """Whether a network is all formula, as bicubic is. Raises ValueError for an unknown name."""
+    network = find(name)
+    return not _layout(network.build, SCALES[0], network.config)
+
+
+@functools.cache
+def _layout(
+    build: Callable[[int, Any], nn.Module], scale: int, config: Any
+) -> Mapping[str, Tensor]:
+    """The names and shapes of a network's tensors, without values; not to be changed."""
     with torch.device("meta"):
-        return not create(name, SCALES[0]).state_dict()
+        return dict(build(scale, config).state_dict())
 
 
 def _configs(name: str, recorded: tuple[str, dict[str, Any]] | None) -> list[Any]:
@@ -280,24 +294,24 @@ def _configs(name: str, recorded: tuple[str, dict[str, Any]] | None) -> list[Any
     return [network.config, *network.others]
 
 
-def _reader(path: Path) -> Callable[[str, nn.Module], dict[str, Tensor]]:
-    """Reads a file; gives what it holds under the names of a network, by name and module."""
+def _reader(path: Path) -> Callable[[str, Mapping[str, Tensor]], dict[str, Tensor]]:
+    """Reads a file; gives what it holds under a network's names, by name and tensors wanted."""
     if path.suffix == ".mat":
         variables = matlab.read(path)
-        return lambda name, module: matlab.to_our_names(
-            name, variables, module.state_dict(), source=str(path)
-        )
+        return lambda name, wanted: matlab.to_our_names(name, variables, wanted, source=str(path))
     loaded = checkpoints.read_weights(path)
-    return lambda name, module: official.to_our_names(name, loaded, module.state_dict())
+    return lambda name, wanted: official.to_our_names(name, loaded, wanted)
 
 
 _NO_BLUR = "missing degradation"
 """What SRMDNF's own files lack: it lies in a file beside them."""
 
 
-def _with_blur(found: dict[str, Tensor], module: nn.Module, path: Path) -> dict[str, Tensor]:
+def _with_blur(
+    found: dict[str, Tensor], wanted: Mapping[str, Tensor], path: Path
+) -> dict[str, Tensor]:
     """SRMDNF's tensors with the one that lies beside its authors' file; others as they are."""
-    if checkpoints.faults(module, found) != [_NO_BLUR]:
+    if checkpoints.faults(wanted, found) != [_NO_BLUR]:
         return found
     degradation = matlab.degradation_of_bicubic(path)
     if degradation is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 import torch
+from filelock import FileLock
 
 torch.set_num_threads(1)  # small tensors: more threads are slower, far slower on a busy machine
 os.environ["GIDRN_AUTO"] = "first"  # no test depends on which engine is faster at this moment
@@ -24,6 +26,34 @@ def pytest_configure() -> None:
     if worker.removeprefix("gw").isdecimal() and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look through it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Called with a name and a function that fills a folder with what is costly to make: a copy of
+    that folder, which is filled once for all test processes of a run."""
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent  # each worker has a folder of its own in that of the run
+
+    def copied(name: str, fill: Callable[[Path], None]) -> Path:
+        made = run / "made_once" / name
+        made.parent.mkdir(exist_ok=True)
+        with FileLock(made.with_name(f"{name}.lock")):
+            if not made.exists():
+                fill(unfinished := tmp_path_factory.mktemp(f"{name}_unfinished"))
+                unfinished.rename(made)
+        return Path(shutil.copytree(made, tmp_path_factory.mktemp(name), dirs_exist_ok=True))
+
+    return copied
 
 
 def _missing(reason: str) -> NoReturn:

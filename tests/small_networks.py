@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from gidrn.networks.bicubic import BicubicConfig
 from gidrn.networks.carn import CARNConfig
 from gidrn.networks.drcn import DRCNConfig
 from gidrn.networks.drrn import DRRNConfig
 from gidrn.networks.edsr import EDSRConfig
 from gidrn.networks.fsrcnn import FSRCNNConfig
-from gidrn.networks.gidrn import GIDRNConfig
+from gidrn.networks.gidrn import GIDRN, GIDRNConfig
 from gidrn.networks.idn import IDNConfig
 from gidrn.networks.imdn import IMDNConfig
 from gidrn.networks.lapsrn import LapSRNConfig
@@ -52,3 +54,21 @@ SMALL: dict[str, Any] = {
     "bicubic": BicubicConfig(),
 }
 """In the zoo's order."""
+
+ONE_BLOCK = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
+
+
+def trained_like(scale: int, config: GIDRNConfig = ONE_BLOCK) -> GIDRN:
+    """A small G-IDRN with outputs in [0, 1] or near it, as trained weights give them.
+
+    Fresh ones leave that range, and the proof of an export then takes some five times as long: it
+    asks FP64 whether the network is lost.
+    """
+    torch.manual_seed(0)
+    network = GIDRN(scale, config).eval()
+    with torch.no_grad():
+        for part in (network.fine.conv, network.coarse.conv):
+            part.weight.mul_(0.25)
+        assert network.fine.conv.bias is not None
+        network.fine.conv.bias.add_(0.5)
+    return network

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -30,6 +32,15 @@ def commands() -> list[list[str]]:
     """The README's shell commands, split into words; a backslash goes on in the next line."""
     lines = [line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines()]
     return [shlex.split(line) for line in lines]
+
+
+@functools.cache
+def help_of(*script: str) -> str:
+    """What a script says with --help, wherever it is called."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        helped = run([*script, "--help"], Path(elsewhere))
+    assert helped.returncode == 0, helped.stderr
+    return helped.stdout
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -77,10 +88,9 @@ def test_a_command_is_one_that_there_is(words: list[str], folder: Path) -> None:
         return
     # The long ones: every flag they name must be one of the script's.
     script = words[1:3] if words[1] == "-m" else [str(ROOT / words[1])]
-    helped = run([*script, "--help"], folder)
-    assert helped.returncode == 0, helped.stderr
+    helped = help_of(*script)
     for flag in (word for word in words if word.startswith("--")):
-        assert re.search(rf"{flag}\b", helped.stdout), f"{flag} is no flag of {words[1]}"
+        assert re.search(rf"{flag}\b", helped), f"{flag} is no flag of {words[1]}"
 
 
 @pytest.mark.parametrize("block", blocks("python"))

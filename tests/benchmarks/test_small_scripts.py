@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,17 @@ from benchmarks import (
 from export import proof, to_onnx
 from gidrn import checkpoints, zoo
 from gidrn.images import read_image, write_image
-from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.resize import crop_to_multiple
+from tests.small_networks import ONE_BLOCK, trained_like
 
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """G-IDRN with 16 channels, one block and no shipped weights; a cache of its own."""
     entry = zoo.NETWORKS["gidrn"]
-    config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1, pool_sizes=(1, 3))
-    monkeypatch.setitem(zoo.NETWORKS, "gidrn", dataclasses.replace(entry, config=config))
+    config = dataclasses.replace(ONE_BLOCK, pool_sizes=(1, 3))
+    small = dataclasses.replace(entry, config=config, build=trained_like)
+    monkeypatch.setitem(zoo.NETWORKS, "gidrn", small)
     monkeypatch.setattr(zoo, "VARIANTS", {})
     monkeypatch.setattr(exported_models, "CACHE", tmp_path / "cache")
     monkeypatch.delenv("GIDRN_WEIGHTS", raising=False)
@@ -103,7 +105,11 @@ def test_forms_of_the_groups_are_compared(
     assert "| 10x14" in capsys.readouterr().out
 
 
-def test_both_attentions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_attentions_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # By the quicker of PyTorch's exporters.
+    monkeypatch.setattr(to_onnx, "export", functools.partial(to_onnx.export, opset=17))
     out = tmp_path / "memory.json"
     memory.main(scale=2, sizes="10x14", threads=1, runs=1, out=out)
     found = records.read_records(out)

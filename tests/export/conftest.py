@@ -1,12 +1,29 @@
-"""The fault that the export's proof is there to catch."""
+"""A quicker exporter of PyTorch's, and the fault that the export's proof is there to catch."""
 
 from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
 from export.rewrites.pyramid_pooling import PyramidPooling
+
+
+@pytest.fixture(scope="session", autouse=True)
+def table_of_operators() -> Iterator[None]:
+    """PyTorch reads its table of ONNX operators once, not for a second at each export."""
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # elsewhere in another version: exports only take longer
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        read_once = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+        patched.setattr(ONNXRegistry, "from_torchlib", read_once)
+        yield
 
 
 def fixed_window(self: PyramidPooling, length: int) -> Tensor:

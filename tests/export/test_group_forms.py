@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from torch import nn
 
-import gidrn
 from export import group_forms, to_onnx
 from export.group_forms import ROUNDS, WARM_UP, Choice
 from export.proof import Dtype
 from export.rewrites import RefusedError
 from gidrn import command_line, zoo
-from gidrn.networks.gidrn import GIDRNConfig
 from gidrn_runtime import EngineUnavailable, Upscaler, engines, models, plans
+from tests.small_networks import trained_like
 
 
 def test_the_forms_of_a_network() -> None:
@@ -111,9 +109,7 @@ def test_the_fastest_in_the_same_round_is_taken(
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])
 def test_a_file_is_tuned_for_the_engine_that_is_here(tmp_path: Path, dtype: Dtype) -> None:
     """The forms that are timed are those that the export writes, and equal to each other."""
-    torch.manual_seed(0)
-    config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
-    network = gidrn.create("gidrn", 2, config=config).eval()
+    network = trained_like(2)
     labels = to_onnx.Labels("gidrn", 2, "random", "", "global", dtype=dtype)
     seen: list[np.ndarray] = []
     kept = group_forms.open_form

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +29,39 @@ from export.to_onnx import Exported, Labels
 from gidrn import checkpoints, evaluation, zoo
 from gidrn.networks.anrb import ANRB
 from gidrn.networks.fixed_convolution import FixedConvolution
-from gidrn.networks.gidrn import GIDRNConfig
 from gidrn_runtime import Upscaler, processor
 from gidrn_runtime.golden import Golden
-from tests.small_networks import SMALL
+from tests.small_networks import ONE_BLOCK, SMALL, trained_like
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
 LABELS = Labels("gidrn", 2, "random", "", "global")
 
 
 def tiny() -> nn.Module:
-    torch.manual_seed(0)
-    return gidrn.create("gidrn", 2, config=TINY).eval()
+    return trained_like(2)
 
 
 def plain() -> nn.Module:
-    """A network without attention, which is exported in a moment."""
+    """A network without attention, which is exported in a moment.
+
+    In opset 17 where only what becomes of the file matters: PyTorch's older exporter is quicker.
+    """
     torch.manual_seed(0)
     return gidrn.create("fsrcnn", 2, config=SMALL["fsrcnn"]).eval()
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+@pytest.fixture(scope="session")
+def exported(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Exported:
     """The tiny network as it is exported without options."""
-    return to_onnx.export(tiny(), tmp_path_factory.mktemp("exported") / "tiny.onnx", LABELS)
+
+    def fill(folder: Path) -> None:
+        (folder / "file").mkdir()
+        result = to_onnx.export(tiny(), folder / "file" / "tiny.onnx", LABELS)
+        (folder / "result").write_bytes(pickle.dumps(result))
+
+    folder = made_once("exported", fill)
+    result: Exported = pickle.loads((folder / "result").read_bytes())
+    return dataclasses.replace(result, path=folder / "file" / "tiny.onnx")
 
 
 def is_proved(result: Exported, opset: int) -> None:
@@ -134,7 +144,7 @@ def test_a_golden_frame_of_another_network_is_refused(
     other = Golden(right.patch, right.size_hw, np.ascontiguousarray(right.window[..., ::-1]))
     monkeypatch.setattr(golden_frames, "make", lambda *given: other)
     with pytest.raises(proof.NotProvedError, match=r"BGR for RGB.*no file was written"):
-        to_onnx.export(network, tmp_path / "plain.onnx", LABELS)
+        to_onnx.export(network, tmp_path / "plain.onnx", LABELS, opset=17)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,7 +153,7 @@ def test_a_wrong_pooling_is_refused(tmp_path: Path) -> None:
     """Fixed windows in place of adaptive ones: the fault that other exporters make silently."""
     path = tmp_path / "tiny.onnx"
     with pytest.raises(proof.NotProvedError, match="levels on photo"):
-        to_onnx.export(tiny(), path, LABELS)
+        to_onnx.export(tiny(), path, LABELS, opset=17)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,7 +164,7 @@ def test_an_earlier_file_survives_a_failed_export(
     path.write_bytes(b"earlier")
     monkeypatch.setattr(proof, "LIMIT_LEVELS", -1.0)
     with pytest.raises(proof.NotProvedError):
-        to_onnx.export(plain(), path, LABELS)
+        to_onnx.export(plain(), path, LABELS, opset=17)
     assert path.read_bytes() == b"earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.onnx"]
 
@@ -218,9 +228,9 @@ def test_large_values_alone_are_no_divergence() -> None:
 
 @pytest.mark.parametrize(("frames", "opset"), [("bgr", 18), ("rgb", 17)])
 def test_a_frames_file_is_proved_and_enlarges_frames(
-    tmp_path: Path, frames: Color, opset: int
+    tmp_path: Path, exported: Exported, frames: Color, opset: int
 ) -> None:
-    path, plain = tmp_path / "frames.onnx", tmp_path / "plain.onnx"
+    path = tmp_path / "frames.onnx"
     labels = Labels("gidrn", 2, "shipped", "", "global", frames)
     result = to_onnx.export(tiny(), path, labels, opset=opset)
     assert set(proof.SIZES_HW) <= {deviation.size_hw for deviation in result.deviations}
@@ -232,10 +242,11 @@ def test_a_frames_file_is_proved_and_enlarges_frames(
     ):
         assert value.type.tensor_type.elem_type == onnx.TensorProto.UINT8
         assert [dim.dim_param for dim in value.type.tensor_type.shape.dim] == names
-    to_onnx.export(tiny(), plain, Labels("gidrn", 2, "shipped", "", "global"), size_hw=(40, 51))
     photo = proof.read_photos()[2][:40, :51]
     for color in ("bgr", "rgb"):
-        with Upscaler(path, color=color) as of_frames, Upscaler(plain, color=color) as of_tensors:
+        with pytest.warns(UserWarning, match="random"):
+            tensors_file = Upscaler(exported.path, color=color)
+        with Upscaler(path, color=color) as of_frames, tensors_file as of_tensors:
             assert of_frames.describe()["frames"] == frames
             ours, wanted = of_frames(photo), of_tensors(photo)
         assert np.abs(ours.astype(int) - wanted).max() <= 1
@@ -314,7 +325,7 @@ def test_a_wrong_conversion_of_frames_is_refused(
     with torch.no_grad():
         for part in network.modules():
             if isinstance(part, torch.nn.Conv2d) and part.out_channels == 12:
-                part.weight.mul_(3)  # outputs that leave [0, 1] widely
+                part.weight.mul_(4)  # outputs that leave [0, 1] widely
 
     def wrong(self: FramesNetwork, x: torch.Tensor) -> torch.Tensor:
         high = self.network(x.permute(0, 3, 1, 2).to(torch.float32) / 255)
@@ -324,7 +335,7 @@ def test_a_wrong_conversion_of_frames_is_refused(
     monkeypatch.setattr(FramesNetwork, "forward", wrong)
     labels = Labels("gidrn", 2, "random", "", "global", "rgb")
     with pytest.raises(proof.NotProvedError, match="of the levels are not PyTorch's"):
-        to_onnx.export(network, tmp_path / "frames.onnx", labels)
+        to_onnx.export(network, tmp_path / "frames.onnx", labels, opset=17)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -343,7 +354,7 @@ def test_exaggerated_attention_sways_pixels() -> None:
 
 def test_no_image_is_exaggerated_beyond_the_others() -> None:
     """Features of one image may be a thousand times another's: made-up keys must not follow."""
-    network = gidrn.create("gidrn", 2, config=TINY).eval()
+    network = gidrn.create("gidrn", 2, config=ONE_BLOCK).eval()
     image = torch.rand(1, 3, 20, 24)
     loud = exaggerate(network, [image, image * 1000])
     (block,) = [part for part in loud.modules() if isinstance(part, ANRB)]
@@ -392,9 +403,8 @@ def test_merged_groups_are_written_and_proved(tmp_path: Path, dtype: Dtype) -> N
 def test_a_blocked_file_is_proved_and_its_sums_are_in_convolutions(tmp_path: Path) -> None:
     path = tmp_path / "blocked.onnx"
     labels = dataclasses.replace(LABELS, blocked=True)
-    torch.manual_seed(0)
-    network = gidrn.create("gidrn", 2, config=dataclasses.replace(TINY, blocks_per_group=2))
-    result = to_onnx.export(network.eval(), path, labels)
+    network = trained_like(2, dataclasses.replace(ONE_BLOCK, blocks_per_group=2))
+    result = to_onnx.export(network, path, labels)
     assert max(one.levels for one in result.deviations) < 0.02  # as of the plain file
     assert {e.key: e.value for e in onnx.load(path).metadata_props}["blocked"] == "8"
     assert ", for ONNX Runtime's blocked layout" in to_onnx.report(result, labels, "curve")
@@ -424,7 +434,8 @@ def test_every_kind_of_network_exports(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = tmp_path / f"{name}.onnx"
     labels = Labels(name, 3, "random", "", "global")
-    network = gidrn.create(name, 3, config=RIVALS[name])
+    config = RIVALS[name]
+    network = trained_like(3, config) if name == "idrn" else gidrn.create(name, 3, config=config)
     result = to_onnx.export(network, path, labels, photos=[proof.read_photos()[1]])
     with_attention = name in ("idrn", "rfdn_l")  # the latter's small one has an ANRB too
     assert bool(result.exaggerated.deviations) == with_attention
@@ -472,7 +483,7 @@ def test_the_command_exports_proves_and_reports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     entry = zoo.NETWORKS["gidrn"]
-    monkeypatch.setitem(zoo.NETWORKS, "gidrn", dataclasses.replace(entry, config=TINY))
+    monkeypatch.setitem(zoo.NETWORKS, "gidrn", dataclasses.replace(entry, config=ONE_BLOCK))
     weights, out = tmp_path / "mine.safetensors", tmp_path / "mine.onnx"
     checkpoints.save_weights(tiny().state_dict(), weights, metadata={})
     assert to_onnx.main(scale=2, weights=weights, out=out, size="10x14", attention="exact") == 0

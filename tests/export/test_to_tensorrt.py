@@ -22,7 +22,6 @@ import pytest
 import torch
 from torch import nn
 
-import gidrn
 from export import fp16, layer_types, precision, proof, to_onnx, to_tensorrt
 from export.profiles import parse_profile
 from export.proof import Dtype
@@ -30,13 +29,13 @@ from export.rewrites.frames import Color
 from export.to_onnx import Labels
 from export.to_tensorrt import BuildError, Request
 from gidrn import checkpoints, command_line, zoo
-from gidrn.networks.gidrn import GIDRNConfig
 from gidrn_runtime import Upscaler, cuda_devices, models, plans, tensorrt_api
 from gidrn_runtime.cuda_devices import Device
 from gidrn_runtime.errors import EngineUnavailable
 from gidrn_runtime.golden import Golden
 from gidrn_runtime.tensorrt_api import Api
 from tests.export.restricted_tensorrt import VERSIONS, Restricted
+from tests.small_networks import trained_like
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = Device("Made-up GPU", "8.9", 8192, "13.0")
@@ -78,12 +77,13 @@ def write(
 
 
 @pytest.fixture(scope="session")
-def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_path(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A small network in FP16 for any size."""
-    torch.manual_seed(0)
-    config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=1)
-    network = gidrn.create("gidrn", 2, config=config).eval()
-    return write(network, tmp_path_factory.mktemp("tiny") / "tiny.onnx", 2)
+
+    def fill(folder: Path) -> None:
+        write(trained_like(2), folder / "tiny.onnx", 2)
+
+    return made_once("tiny_fp16", fill) / "tiny.onnx"
 
 
 @pytest.fixture

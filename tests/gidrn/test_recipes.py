@@ -83,6 +83,7 @@ def test_a_recipe_survives_json(name: str) -> None:
         ({"network": "rfdn", "config": {"anrb": "no"}}, "anrb of rfdn is of the kind bool"),
         ({"network": "rfdn", "config": {"channels": True}}, "channels of rfdn is of the kind int"),
         ({"config": {"pool_sizes": "1 3"}}, "gidrn cannot be configured with"),
+        ({"config": {"pool_sizes": [[1], [3]]}}, "gidrn cannot be configured with"),
         ({"config": {"pool_sizes": [0]}}, "pool_sizes are positive"),
         ({"network": "imdn", "config": {"anrb": True}}, "no field of imdn's configuration"),
     ],

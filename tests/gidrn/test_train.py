@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
@@ -424,44 +427,56 @@ def test_a_resumed_run_needs_the_same_photos() -> None:
         runs.keep_photos(run, [first, other], [third])
 
 
+def train_as_a_command(lines: Connection, errors: Path, arguments: list[str]) -> None:
+    """`python -m gidrn.train`, in a process of its own that has imported it already."""
+    os.dup2(lines.fileno(), 1)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    torch.set_num_threads(1)
+    sys.argv = ["train.py", *arguments]
+    command_line.run(train.main)
+
+
 def test_a_run_killed_at_any_instant_goes_on_to_the_identical_weights(tmp_path: Path) -> None:
     """SIGKILL at moments spread over start, steps and checkpoint writing, again and again."""
-    steps = 40
-    module = [sys.executable, "-m", "gidrn.train", "--data", str(SAMPLES), "--device", "cpu"]
+    steps = 30
+    data = ["--data", str(SAMPLES), "--device", "cpu"]
     fresh = ["--recipe", "smoke", "--steps", str(steps)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    errors = tmp_path / "errors"
+    server = multiprocessing.get_context("forkserver")  # seconds of imports are paid once
+    server.set_forkserver_preload(["gidrn.train", "torch._dynamo", __name__])
 
-    def start(*more: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*module, *more],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(*more: str) -> tuple[ForkServerProcess, Connection]:
+        here, there = server.Pipe(duplex=False)
+        given = (there, errors, [*data, *more])
+        process = server.Process(target=train_as_a_command, args=given, daemon=True)
+        process.start()
+        there.close()
+        return process, here
 
-    whole = start(*fresh, "--out", str(tmp_path / "whole"))
-    assert whole.wait(300) == 0
+    whole, lines = start(*fresh, "--out", str(tmp_path / "whole"))
+    whole.join(300)
+    lines.close()
+    assert whole.exitcode == 0, errors.read_text()
     out = tmp_path / "killed"
     kills = 0
     while True:
         begun = (out / "last.pt").exists()
         how = ["--resume", str(out)] if begun else [*fresh, "--out", str(out)]
-        process = start(*how)
-        assert process.stdout is not None
+        process, lines = start(*how)
         # Killed a moment after its so-many-th line: each time at another point of its work.
-        for _ in process.stdout:
-            kills_at = read_step(out)
-            if kills < 5 and kills_at >= 7 * (kills + 1):
-                time.sleep(0.013 * kills)
-                process.kill()
-                kills += 1
-                break
-        process.communicate()
-        if process.returncode == 0:
+        with open(os.dup(lines.fileno())) as told:
+            for _ in told:
+                kills_at = read_step(out)
+                if kills < 5 and kills_at >= 5 * (kills + 1):
+                    time.sleep(0.013 * kills)
+                    process.kill()
+                    kills += 1
+                    break
+        process.join()
+        lines.close()
+        if process.exitcode == 0:
             break
-        assert process.returncode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL, errors.read_text()
     assert kills == 5
     logs = []
     for folder in ("whole", "killed"):
@@ -667,24 +682,20 @@ def launch_two(*program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+def test_two_processes_take_the_steps_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """torchrun over two CPU processes: the loss curve of one process with the same batch."""
-    (tmp_path / "add_up.py").write_text(ADD_UP)
-    probe = launch_two(str(tmp_path / "add_up.py"))
-    if probe.returncode:
-        pytest.skip(f"two processes cannot add up a number over {LOOPBACK}: {probe.stderr[-2000:]}")
-    module = ["-m", "gidrn.train", "--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu"]
-    alone = subprocess.run(
-        [sys.executable, *module, "--out", str(tmp_path / "one")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert alone.returncode == 0, alone.stderr[-4000:]
-    shared = launch_two(*module, "--out", str(tmp_path / "two"))
+    options = ["--recipe", "smoke", "--data", str(SAMPLES), "--device", "cpu"]
+    shared = launch_two("-m", "gidrn.train", *options, "--out", str(tmp_path / "two"))
+    if shared.returncode:
+        (tmp_path / "add_up.py").write_text(ADD_UP)
+        probe = launch_two(str(tmp_path / "add_up.py"))
+        if probe.returncode:
+            pytest.skip(f"two processes cannot add up over {LOOPBACK}: {probe.stderr[-2000:]}")
     assert shared.returncode == 0, shared.stderr[-4000:]
+    monkeypatch.undo()  # the network of full size, as those two have
+    assert command(*options, "--out", str(tmp_path / "one"), monkeypatch=monkeypatch) == 0
     curves = []
     for name in ("one", "two"):
         lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
