@@ -8,6 +8,7 @@ where the source tree is used as it stands.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,23 @@ def _call(command: list[str]) -> str:
     return done.stdout
 
 
+def check_for_here(cxx: str) -> None:
+    """Raise RuntimeError where a compiler compiles for machines of another kind than this one."""
+    made_for = target(cxx)
+    if _family(made_for.partition("-")[0]) != _family(platform.machine()):
+        raise RuntimeError(
+            f"{cxx} compiles for {made_for}, and this is {platform.machine()}: to cross-compile "
+            "the library alone, python hatch_build.py OUT"
+        )
+
+
+def _family(machine: str) -> str:
+    name = machine.lower()
+    if name in X86 or name in ("i386", "i486", "i586", "i686"):
+        return "x86"
+    return "arm" if name.startswith(("arm", "aarch64")) else name
+
+
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Compiles for wheels, and in place for editable installs."""
 
@@ -132,6 +150,7 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         folder = root / SOURCES if editable else root / "build" / "native"
         library = folder / library_name()
         try:
+            check_for_here(compiler())
             compile_library(root, library)
         except NoCompilerError as error:
             self.app.display_warning(f"built without the engine `native`: {error}")
@@ -144,6 +163,15 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = f"py3-none-{tag}"
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """Compile in place, for this machine; or into the file that `arguments` names, for any."""
     project = Path(__file__).resolve().parent
+    if arguments:
+        compile_library(project, Path(arguments[0]))
+        return
+    check_for_here(compiler())
     compile_library(project, project / SOURCES / library_name())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -38,6 +38,7 @@ FORMS = (
         "halo",
         "manner",
         "merged_groups",
+        "name",
     ),
     *("part", "pool_sizes", "rounds", "row", "seed", "side", "table", "tiles"),
 )

@@ -13,6 +13,7 @@ import dataclasses
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import onnx
 from tqdm import tqdm
 
-from benchmarks import file_forms, fps, operator_times, quality, records
+from benchmarks import contenders, file_forms, fps, operator_times, quality, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export.to_onnx import parse_size
@@ -322,22 +323,36 @@ def main(
     sets = {name: benchmark_sets.find_images(name, root, scale) for name in names}
     path = out or records.RESULTS / "local" / f"int8_{model}_{records.cpu_slug()}.json"
     records.check_writable(path)
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser asks for a pre-processing
+    for engine in PLAIN.values():
+        contenders.choose(engine, "cpu")
     found: list[Record] = []
     inputs = calibration(train, scale, photos)
     with tempfile.TemporaryDirectory() as folder:
-        made = [
-            quantise(source, Path(folder, f"{i}.onnx"), form, choice, inputs, how)
-            for i, (form, choice, how) in enumerate(chosen)
-        ]
+        with _quiet():
+            made = [
+                quantise(source, Path(folder, f"{i}.onnx"), form, choice, inputs, how)
+                for i, (form, choice, how) in enumerate(chosen)
+            ]
         found += score(network, source, made, sets, max(counts))
+        records.write_records(path, found)
         for size_hw in sizes_hw:
             for count in counts:
                 found += clock(source, made, size_hw, count, runs)
                 records.write_records(path, found)
-    records.write_records(path, found)
     print(f"{table(found)}\n\nwritten to {path}")
     return 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser logs on the root logger that it would like a pre-processing."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 if __name__ == "__main__":

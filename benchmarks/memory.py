@@ -33,7 +33,7 @@ PROTOCOL = (
 def main(
     model: str = "gidrn",
     scale: int = 4,
-    engine: str = "native,ort-cpu",
+    engine: str = "ort-cpu",
     sizes: str = "80x120,270x480,540x960",
     threads: int | None = None,
     runs: int = 5,
@@ -44,7 +44,7 @@ def main(
     Args:
         model: a network of the zoo.
         scale: 2, 3 or 4.
-        engine: engines of the CPU, several.
+        engine: engines of the CPU, several; native takes G-IDRN alone.
         sizes: HEIGHTxWIDTH of the frames, with commas between.
         threads: CPU threads; all cores by default.
         runs: timed runs of each form, engine and size; 0 times nothing, so that this process holds

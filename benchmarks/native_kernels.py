@@ -19,8 +19,8 @@ PIXELS = 120
 """Of a row."""
 
 PROTOCOL = (
-    f"each kernel on rows of {PIXELS} pixels in the first two caches, one core; a sample is the "
-    "mean of 20 calls; multiply-adds of the 3x3 convolutions are counted as direct ones'"
+    f"each kernel on rows of {PIXELS} pixels in the caches, one core; a sample is the mean of 20 "
+    "calls; multiply-adds of the 3x3 convolutions are counted as direct ones'"
 )
 
 

@@ -194,7 +194,12 @@ def to_model(
         for axis, name in out_names.items():
             model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = name
     if keep_shapes:
-        blocked_layout.keep_shapes(model, tuple(names.values()))
+        kept = blocked_layout.keep_shapes(model, tuple(names.values()))
+        if size_hw is None and not kept:
+            raise RefusedError(
+                "the exported graph names no feature map's shape by batch, height and width: "
+                "without them --blocked gains nothing here; fix the size with --size HEIGHTxWIDTH"
+            )
     else:
         del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)

@@ -31,8 +31,11 @@ def test_a_shipped_model_gives_the_same_picture(
         Upscaler(shipped_model, engine="openvino", threads=1, check=True) as ours,
         Upscaler(shipped_model, engine="ort-cpu", threads=1) as theirs,
     ):
-        levels = 255 * np.abs(ours.run_tensor(tensor) - theirs.run_tensor(tensor))
-    assert levels.max() < 0.5  # FP32 in another order; a pixel alone is the worst conditioned
+        high = theirs.run_tensor(tensor)
+        levels = 255 * np.abs(ours.run_tensor(tensor) - high)
+    # FP32 in another order. What becomes of a pixel alone is no picture: values of some ten thousand,
+    # which PyTorch's FP32 has to 24 levels of its FP64.
+    assert levels.max() < 0.5 * max(1, np.abs(high).max())
 
 
 def test_it_tells_what_it_is(make_model: MakeModel) -> None:

@@ -61,7 +61,7 @@ constexpr int kChunk = 48;  // pixels whose input stays in the first-level cache
 // sum[p][q] of P pixels by Q blocks of a panel of `Width` blocks.
 template <int P, int Q, int Width, int Length, int Step>
 inline void dot(const Product& product, ptrdiff_t at, const float* weights, Vec sum[P][Q]) {
-#if defined(__AVX2__) && !defined(__AVX512VL__)
+#if defined(__AVX2__) && !defined(__AVX512VL__) && !defined(GIDRN_NO_ASSEMBLER)
   // Twelve sums, three weights and a broadcast are all of the sixteen registers. GCC moves them
   // about, which costs half as many instructions as there are multiplications.
   if constexpr (P == 4 && Q == 3 && Width == 3) {
@@ -310,9 +310,9 @@ void tile_batch(const Grouped& grouped, int block, int first, float* scratch) {
   for (int tile = 0; tile < T; ++tile) {
     const ptrdiff_t at = static_cast<ptrdiff_t>(tile) * kTile * kLanes;
     restore_tile(points + tile * kLanes, T * kLanes, [&](int r, const Vec* o) {
+      if (!out[r]) return;
       float* const to = out[r] + at;
       const float* const more = Residual ? residual[r] + at : nullptr;
-      if (!out[r]) return;
       each(o, pixels - tile * kTile, [&](int c, Vec value) {
         if (Residual) {
           value += load(more + c * kLanes);
