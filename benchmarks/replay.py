@@ -46,6 +46,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SHOWN = (
     *("report_*.py", "replay.py", "noise.py", "audit.py", "contradictions/*.py"),
     *("choose.py", "compare.py", "median_ratios.py"),
+    *("readme_tables.py", "cpu_speed_tables.py", "generated_tables.py", "result_cells.py"),
 )
 """Files of this folder that measure nothing which a part keeps."""
 

@@ -33,7 +33,7 @@ def test_a_shipped_model_gives_the_same_picture(
     ):
         high = theirs.run_tensor(tensor)
         levels = 255 * np.abs(ours.run_tensor(tensor) - high)
-    # FP32 in another order. What becomes of a pixel alone is no picture: values of some ten thousand,
+    # FP32 in another order. What becomes of a pixel alone is no picture: values of ten thousand,
     # which PyTorch's FP32 has to 24 levels of its FP64.
     assert levels.max() < 0.5 * max(1, np.abs(high).max())
 
