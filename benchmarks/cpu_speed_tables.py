@@ -110,7 +110,22 @@ def kernels() -> str:
     return lines(["kernel", "microseconds", "G multiply-adds a second"], "lrr", rows)
 
 
+def memory() -> str:
+    """Peak memory by size, engine and form of the attention."""
+    rows = []
+    for entry in results("memory_gidrn_x2_amd-epyc"):
+        assert entry.what.size_hw is not None
+        rows.append(
+            [
+                *(_words(entry.what.size_hw), entry.what.engine, str(entry.values["attention"])),
+                f"{number(entry, 'peak_memory_mib'):,.0f}",
+            ]
+        )
+    return lines(["input", "engine", "attention", "peak MiB"], "lllr", rows)
+
+
 TABLES: Tables = {
+    "memory": memory,
     "profile_1_thread": functools.partial(profile, 1),
     "profile_2_threads": functools.partial(profile, 2),
     "operators": operators,
