@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import contenders, exported_models, fps, low_images, records, turns
 from benchmarks.markdown_table import markdown_table
-from benchmarks.records import Figure, How, Record, What
+from benchmarks.records import Record, What
 from benchmarks.turns import Samples
 from export.to_onnx import parse_size
 from gidrn import command_line
@@ -90,17 +90,8 @@ def compare(
                 weights=files[pair.model].weights,
                 input=low.label,
             ),
-            How(
-                turns.protocol(1, turns.PAUSE_SECONDS),
-                clock=turns.CLOCK,
-                copies=turns.COPIES,
-                warm_up=samples[pair.name].warm_up,
-                samples=len(samples[pair.name].images),
-            ),
-            figures=[
-                Figure.of("end_to_end_ms", samples[pair.name].end_to_end_ms),
-                Figure.of("network_only_ms", samples[pair.name].network_only_ms),
-            ],
+            samples[pair.name].how(),
+            figures=samples[pair.name].figures(),
             values={
                 "time_over_reference": round(ratio(samples[pair.name], reference), 4),
                 "reference": Pair(*REFERENCE).name,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import statistics
 
 from benchmarks import published
 from benchmarks.records import Record
-from benchmarks.result_cells import TIMES, Tables, lines, number, one, results
+from benchmarks.result_cells import Tables, lines, number, one, results, side_by_side
 
 PROFILES = {
     (80, 120): "cpu_profile_{threads}_x4_amd-epyc",
@@ -22,10 +21,6 @@ SMALL_SHARE = 0.005
 ENGINES = {"torch-cpu": "PyTorch"}
 
 
-def _words(size_hw: tuple[int, int]) -> str:
-    return TIMES.join(map(str, size_hw))
-
-
 def _profile(size_hw: tuple[int, int], threads: int, table: str) -> list[Record]:
     """The records of one table of a profile."""
     name = PROFILES[size_hw].format(threads=THREADS[threads])
@@ -34,7 +29,7 @@ def _profile(size_hw: tuple[int, int], threads: int, table: str) -> list[Record]
 
 def profile(threads: int) -> str:
     """Networks on engines: time, and rate beside that of the matrix product in the same run."""
-    by_size = {size: _profile(size, threads, "engines") for size in PROFILES}
+    by_size = {hw: _profile(hw, threads, "engines") for hw in PROFILES}
     rows = []
     for pair in [entry.what for entry in by_size[80, 120]]:
         row = [published.METHODS[pair.model], ENGINES.get(pair.engine, pair.engine)]
@@ -48,14 +43,14 @@ def profile(threads: int) -> str:
         rows.append(row)
     header = ["network", "engine"]
     for size_hw in by_size:
-        header += [f"{_words(size_hw)}, p50 ms", "G/s", "of the product's"]
+        header += [f"{side_by_side(size_hw)}, p50 ms", "G/s", "of the product's"]
     return lines(header, "ll" + "rrr" * len(by_size), rows)
 
 
 def operators() -> str:
     """G-IDRN's operators on ONNX Runtime, one thread; their share at every size."""
-    by_size = {size: one(_profile(size, 1, "operators"), model="gidrn") for size in PROFILES}
-    shares = {size: _shares(entry) for size, entry in by_size.items()}
+    by_size = {hw: one(_profile(hw, 1, "operators"), model="gidrn") for hw in PROFILES}
+    shares = {hw: _shares(entry) for hw, entry in by_size.items()}
     whole = by_size[80, 120]
     rows, rest = [], list[str]()
     for kind in shares[80, 120]:
@@ -81,20 +76,19 @@ def operators() -> str:
             *("", "", f"{sum(number(whole, f'{kind}: mib') for kind in rest):.0f}", ""),
         ]
     )
-    header = ["operator", "calls", f"{_words((80, 120))}, ms"]
-    header += [f"{_words(size_hw)}, share" for size_hw in by_size]
+    header = ["operator", "calls", f"{side_by_side((80, 120))}, ms"]
+    header += [f"{side_by_side(size_hw)}, share" for size_hw in by_size]
     header += ["G/s", "of the product's", "MiB", "GB/s"]
     return lines(header, "lrr" + "r" * len(by_size) + "rrrr", rows)
 
 
 def _ms(entry: Record, kind: str) -> float:
-    return statistics.median(entry.figure(f"{kind}: ms").samples)
+    return entry.figure(f"{kind}: ms").p50
 
 
 def _shares(entry: Record) -> dict[str, float]:
     """Of a run's time, by operator, the largest first."""
-    ms = {figure.name.removesuffix(": ms"): statistics.median(figure.samples)
-          for figure in entry.figures}  # fmt: skip
+    ms = {figure.name.removesuffix(": ms"): figure.p50 for figure in entry.figures}
     whole = sum(ms.values())
     return {kind: ms[kind] / whole for kind in sorted(ms, key=ms.__getitem__, reverse=True)}
 
@@ -117,7 +111,11 @@ def memory() -> str:
         assert entry.what.size_hw is not None
         rows.append(
             [
-                *(_words(entry.what.size_hw), entry.what.engine, str(entry.values["attention"])),
+                *(
+                    side_by_side(entry.what.size_hw),
+                    entry.what.engine,
+                    str(entry.values["attention"]),
+                ),
                 f"{number(entry, 'peak_memory_mib'):,.0f}",
             ]
         )

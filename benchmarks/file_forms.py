@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import contenders, fps, low_images, records, turns
 from benchmarks.cpu_engines import ratio
 from benchmarks.markdown_table import markdown_table
-from benchmarks.records import Figure, How, Record, What
+from benchmarks.records import Record, What
 from export.to_onnx import parse_size
 from gidrn import command_line
 from gidrn_runtime import Upscaler, models
@@ -45,17 +45,8 @@ def clock(
                 weights=facts[name]["weights"],
                 input=low.label,
             ),
-            How(
-                turns.protocol(1, turns.PAUSE_SECONDS),
-                clock=turns.CLOCK,
-                copies=turns.COPIES,
-                warm_up=taken[name].warm_up,
-                samples=len(taken[name].images),
-            ),
-            figures=[
-                Figure.of("end_to_end_ms", taken[name].end_to_end_ms),
-                Figure.of("network_only_ms", taken[name].network_only_ms),
-            ],
+            taken[name].how(),
+            figures=taken[name].figures(),
             values={
                 "name": name,
                 "bytes": path.stat().st_size,

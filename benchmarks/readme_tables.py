@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from benchmarks import published
-from benchmarks.result_cells import TIMES, Tables, lines, models, number, one, rate, ratio, results
+from benchmarks.result_cells import (
+    TIMES,
+    Tables,
+    lines,
+    models,
+    number,
+    one,
+    rate,
+    ratio,
+    results,
+    side_by_side,
+)
 
 WITHOUT = {"none": "no ANRB", "infinite": "all pixels"}
 """Table 2's rows that are not a number of points."""
@@ -153,7 +164,7 @@ def sampling_memory() -> str:
             paper = f"{printed.memory_mb[size_hw[0]]:,}" if square else "more than 11 GB"
             rows.append(
                 [
-                    *(TIMES.join(map(str, size_hw)), WITHOUT.get(printed.samples, printed.samples)),
+                    *(side_by_side(size_hw), WITHOUT.get(printed.samples, printed.samples)),
                     *(cell(part, how, printed.samples, size_hw)
                       for part in ("whole", "anrb") for how in ("exact", "curve")),
                     paper,

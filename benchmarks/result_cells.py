@@ -57,6 +57,11 @@ def ratio(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
+def side_by_side(size_hw: tuple[int, int]) -> str:
+    """Height and width of an image, such as 80 by 120."""
+    return TIMES.join(map(str, size_hw))
+
+
 def rate(value: float) -> str:
     """Frames a second: one decimal, two under one."""
     return f"{value:.2f}" if value < 1 else f"{value:.1f}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks.contenders import TOO_LARGE, Runnable
 from benchmarks.low_images import LowImages, spread
+from benchmarks.records import Figure, How
 
 CLOCK = "time.perf_counter_ns"
 
@@ -74,6 +75,23 @@ class Samples:
     """Empty where it has no clock."""
     warm_up: int = 0
     """Runs thrown away, over all sizes."""
+
+    def how(self) -> How:
+        """How they were taken, frames one by one."""
+        return How(
+            protocol(1, PAUSE_SECONDS),
+            clock=CLOCK,
+            copies=COPIES,
+            warm_up=self.warm_up,
+            samples=len(self.images),
+        )
+
+    def figures(self) -> list[Figure]:
+        """End to end, and the network alone."""
+        return [
+            Figure.of("end_to_end_ms", self.end_to_end_ms),
+            Figure.of("network_only_ms", self.network_only_ms),
+        ]
 
 
 @dataclass(frozen=True)

@@ -230,8 +230,9 @@ def load(
     tried = []
     for module in modules:
         wanted = module.state_dict()
-        tried.append((module, _with_blur(named(name, wanted), wanted, path)))
-    module, found = min(tried, key=lambda one: len(checkpoints.faults(one[0].state_dict(), one[1])))
+        found = _with_blur(named(name, wanted), wanted, path)
+        tried.append((len(checkpoints.faults(wanted, found)), module, found))
+    _, module, found = min(tried, key=lambda one: one[0])
     try:
         checkpoints.fill(module, found, source=str(path))
     except ValueError as error:
