@@ -1,11 +1,13 @@
 // The forward pass: see gidrn/networks/gidrn.py for the network and kernels.h for the layout.
 //
-// A residual block (LSRB) is one pass over a strip of columns: as many rows of its 1x1 convolution
-// as the next four output rows want go into a ring that stays in the second-level cache and are read
-// by the grouped convolution, whose epilogue adds the block's input and applies LeakyReLU. The fusion
-// convolution of the four distilled maps takes the blocks' inputs instead (see `fold`), which are
-// there anyhow, so that those maps are never stored. What a value is does not depend on the number of
-// threads: a strip's or a thread's border rows and columns are computed twice, by the same operations.
+// A residual block (LSRB) goes four rows at a time: as many rows of its 1x1 convolution as these want
+// go into a ring and are read by the grouped convolution, whose epilogue adds the block's input and
+// applies LeakyReLU. The blocks of a G-IDB follow each other in one pass where that pays (see
+// `Layout::together`): each is a tile of rows behind the one before, whose output it takes from a ring
+// of rows too, so that their maps are never stored. The fusion convolution of the four distilled maps
+// takes the blocks' inputs instead (see `fold`), which are there anyhow. What a value is does not
+// depend on the number of threads: border rows and columns of a strip or a thread's share are computed
+// twice, by the same operations.
 
 #include "network.h"
 
@@ -30,8 +32,12 @@ namespace gidrn {
 namespace {
 
 constexpr int kSteps = 3;          // LSRBs in a G-IDB
-constexpr int kStrip = 128;        // most columns of a strip
-constexpr int kRing = kTile + 2;   // rows of a ring
+constexpr int kStages = kSteps + 1;  // and the grouped convolution with the fusion
+constexpr int kSpan = 128;         // most columns that all rows of a tile take before the next ones
+constexpr int kStripSpans = 4;     // most of them in a strip
+constexpr int kRing = kTile + 2;   // rows of a ring of a 1x1 convolution's output
+constexpr int kFewestTiles = 24;   // rows of tiles a thread, for all stages to go in one pass
+constexpr int kRows = 3 * kTile;   // and of a residual block's: the fusion takes it two tiles later
 constexpr int kPadding = 2;        // zeros around the input image, for the 5x5 convolution
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{1} << 21;
@@ -147,7 +153,8 @@ Cut cut(int length, int align, int parts) {
 // The working memory of a run, for one size.
 struct Scratch {
   int height, width, columns;
-  Cut strips;
+  Cut spans, strips;
+  bool together;  // see Layout
   int ring_columns;
   ptrdiff_t block_stride, row_stride, map_size, ring_stride, image_stride;
   Floats floats, zeros, ones, image, rings, rows, planes, statistics;
@@ -159,38 +166,65 @@ struct Scratch {
   float* pixel(int map, int y, int x) const { return row(map, y) + (x + 1) * kLanes; }
 };
 
+// The rows of a map, or a ring of so many of them.
+struct Rows {
+  float* at;
+  int count;
+  ptrdiff_t row_stride, block_stride;
+  int origin;  // the pixel that stands in column 1
+
+  float* pixel(int y, int x) const {
+    return at + y % count * row_stride + static_cast<ptrdiff_t>(x - origin + 1) * kLanes;
+  }
+};
+
+struct Area {  // of pixels, the ends excluded
+  int y0, y1, x0, x1;
+};
+
 struct Layout {
-  int height, width, channels, maps, threads, out_blocks;
+  int height, width, channels, kept, threads, out_blocks;  // kept: maps from block to block
 
   int columns() const { return round_up(width, kTile) + 2; }
-  Cut strips() const { return cut(width, kTile, (width + kStrip - 1) / kStrip); }
-  int strip() const {
-    const Cut at = strips();
-    int most = 0;
-    for (int i = 0; i < at.parts; ++i) most = std::max(most, at.begin(i + 1) - at.begin(i));
-    return round_up(most, kTile);
+  Cut spans() const { return cut(width, kTile, (width + kSpan - 1) / kSpan); }
+  Cut strips() const {  // of spans
+    const int all = spans().parts;
+    return cut(all, 1, (all + kStripSpans - 1) / kStripSpans);
   }
+  int ring_columns() const {
+    const Cut spans = this->spans(), strips = this->strips();
+    int most = 0;
+    for (int i = 0; i < strips.parts; ++i)
+      most = std::max(most, spans.begin(strips.begin(i + 1)) - spans.begin(strips.begin(i)));
+    return round_up(most, kTile) + 2 * kTile * kSteps + 2;
+  }
+  // Whether a block's stages go in one pass: then a thread computes up to twelve of its neighbours'
+  // rows again, on either side.
+  bool together() const { return threads == 1 || height / kTile >= kFewestTiles * threads; }
+  int maps() const { return kept + (together() ? 0 : 2); }
   size_t map_size() const {
     return static_cast<size_t>(height) * blocks_of(channels) * columns() * kLanes;
   }
   size_t ring_size() const {
-    const size_t ring = static_cast<size_t>(kRing) * blocks_of(channels) * (strip() + 2) * kLanes;
+    const int rows = together() ? kSteps * (kRing + kRows) + kTile : kRing;
+    const size_t ring = static_cast<size_t>(rows) * blocks_of(channels) * ring_columns() * kLanes;
     return std::max<size_t>(ring + kGroupedScratch,
                             ungrouped_scratch(blocks_of(channels), out_blocks));
   }
   size_t row_size() const { return static_cast<size_t>(out_blocks) * width * kLanes; }
   size_t zeros_size() const {
-    return static_cast<size_t>(blocks_of(channels)) * (columns() + kTile) * kLanes;
+    return static_cast<size_t>(blocks_of(channels)) *
+           (std::max(columns(), ring_columns()) + kTile) * kLanes;
   }
   size_t image_size() const {
     return static_cast<size_t>(height + 2 * kPadding) * (width + 2 * kPadding) * 3;
   }
   size_t planes_size() const { return static_cast<size_t>(height) * width * 3; }
   size_t statistics_size() const {
-    return static_cast<size_t>(height) * strips().parts * channels * 2;
+    return static_cast<size_t>(height) * spans().parts * channels * 2;
   }
   uint64_t bytes() const {
-    const size_t floats = maps * map_size() + zeros_size() + image_size() + planes_size() +
+    const size_t floats = maps() * map_size() + zeros_size() + image_size() + planes_size() +
                           threads * (ring_size() + kTile * row_size()) + statistics_size();
     return static_cast<uint64_t>(floats) * sizeof(float);
   }
@@ -203,8 +237,10 @@ std::unique_ptr<Scratch> make_scratch(const Layout& layout) {
   s.height = layout.height;
   s.width = layout.width;
   s.columns = layout.columns();
+  s.spans = layout.spans();
   s.strips = layout.strips();
-  s.ring_columns = layout.strip() + 2;
+  s.together = layout.together();
+  s.ring_columns = layout.ring_columns();
   s.block_stride = static_cast<ptrdiff_t>(s.columns) * kLanes;
   s.row_stride = s.block_stride * blocks;
   s.map_size = static_cast<ptrdiff_t>(layout.map_size());
@@ -212,21 +248,21 @@ std::unique_ptr<Scratch> make_scratch(const Layout& layout) {
   s.image_stride = static_cast<ptrdiff_t>(s.width + 2 * kPadding) * 3;
   s.ring_size = layout.ring_size();
   s.row_size = layout.row_size();
-  s.floats = allocate(layout.maps * layout.map_size());
+  s.floats = allocate(layout.maps() * layout.map_size());
   s.zeros = allocate(layout.zeros_size());
   s.image = allocate(layout.image_size());
   s.planes = allocate(layout.planes_size());
   s.rings = allocate(layout.threads * s.ring_size);
   s.rows = allocate(layout.threads * kTile * s.row_size);
   s.statistics = allocate(layout.statistics_size());
-  for (int i = 0; i < layout.maps; ++i) s.maps.push_back(s.floats.get() + i * s.map_size);
+  for (int i = 0; i < layout.maps(); ++i) s.maps.push_back(s.floats.get() + i * s.map_size);
   std::fill_n(s.zeros.get(), layout.zeros_size(), 0.f);
   s.ones = allocate(layout.channels);
   std::fill_n(s.ones.get(), layout.channels, 1.f);
   std::fill_n(s.image.get(), layout.image_size(), 0.f);
   // Nothing writes to the columns beside the image after this.
   const ptrdiff_t beyond = (s.width + 1) * kLanes;
-  for (ptrdiff_t row = 0; row < static_cast<ptrdiff_t>(layout.maps) * s.height * blocks; ++row) {
+  for (ptrdiff_t row = 0; row < static_cast<ptrdiff_t>(layout.maps()) * s.height * blocks; ++row) {
     float* at = s.floats.get() + row * s.block_stride;
     std::fill_n(at, kLanes, 0.f);
     std::fill(at + beyond, at + s.block_stride, 0.f);
@@ -303,9 +339,17 @@ struct GidrnNetwork {
   void give_back(std::unique_ptr<Scratch> scratch);
   void read_image(Scratch& s, GidrnKind kind, const void* in);
   void shallow(Scratch& s, int to);
-  void residual(Scratch& s, const Block& block, int step, int from, int to, int before = -1,
-                int fused = -1);
-  void last(Scratch& s, const Block& block, int from, int before, int fused);
+  void stages(Scratch& s, const Block& block, int first, int last, const int maps[kStages],
+              int fused);
+  Grouped grouped(const Scratch& s, const Winograd& weights, const Rows& in, int y, int x0,
+                  int x1) const;
+  void residual(const Scratch& s, const Step& of, const Area& area, const Rows& from, const Rows& p,
+                int& ready, const Rows& to, float* scratch) const;
+  void fuse(const Dense& half, bool add, const Area& area, const Rows& one, const Rows& other,
+            const Rows& to) const;
+  void last(Scratch& s, const Block& block, const Area& area, int span0, int span1,
+            const Rows& before, const Rows& from, const Rows& found, const Rows& fused,
+            float* scratch) const;
   void gate(const Scratch& s, const Block& block, float* to) const;
   void attend(Scratch& s, int map);
   void pixels(Scratch& s, int map, GidrnKind kind, void* out);
@@ -315,7 +359,7 @@ struct GidrnNetwork {
                const float* more = nullptr, ptrdiff_t more_stride = 0) const;
   template <typename Task>
   void in_rows(int height, const Task& task, int align = 1);
-  int maps() const;
+  int kept() const;
   void fold(Block& block, const std::vector<Taken>& points, const float* fuse,
             const float* bias) const;
 
@@ -441,19 +485,19 @@ void GidrnNetwork::fold(Block& block, const std::vector<Taken>& points, const fl
         [&](int o) { return static_cast<float>(whole_bias[o]); });
 }
 
-// Two for the outputs of residual blocks, one for the fusion's sum, and the inputs kept.
-int GidrnNetwork::maps() const {
+// One for the fusion's sum, and the inputs that a later block still wants.
+int GidrnNetwork::kept() const {
   int most = 0;
   for (int j = 0; j < config_.blocks; ++j) {
-    int kept = 0;
-    for (int i = 0; i <= j; ++i) kept += last_use_[i] >= j;
-    most = std::max(most, kept);
+    int inputs = 0;
+    for (int i = 0; i <= j; ++i) inputs += last_use_[i] >= j;
+    most = std::max(most, inputs);
   }
-  return most + 3;
+  return most + 1;
 }
 
 Layout GidrnNetwork::layout(int height, int width) const {
-  return {height, width, config_.channels, maps(), pool_.size(), fine_.out_blocks};
+  return {height, width, config_.channels, kept(), pool_.size(), fine_.out_blocks};
 }
 
 std::unique_ptr<Scratch> GidrnNetwork::borrow(int height, int width) {
@@ -516,96 +560,132 @@ void GidrnNetwork::shallow(Scratch& s, int to) {
   });
 }
 
-// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`); `fused`, if given,
-// is then the fusion convolution's part of the maps `before` and `from`.
-void GidrnNetwork::residual(Scratch& s, const Block& block, int step, int from, int to,
-                            int before, int fused) {
-  const Step& of = block.steps[step];
-  const Cut rows = cut(s.height, kTile, pool_.size());
-  pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
-    const int y0 = rows.begin(task / s.strips.parts), y1 = rows.begin(task / s.strips.parts + 1);
-    const int x0 = s.strips.begin(task % s.strips.parts);
-    const int x1 = s.strips.begin(task % s.strips.parts + 1);
-    const int left = std::max(0, x0 - 1), right = std::min(s.width, x1 + 1);
-    float* ring = s.rings.get() + slot * s.ring_size;
-    float* scratch = ring + kRing * blocks_ * s.ring_stride;
-    const auto ring_row = [&](int y) { return ring + (y + kRing) % kRing * blocks_ * s.ring_stride; };
-    for (int r = 0; r < kRing; ++r)  // columns that no pixel of this strip fills
-      for (int b = 0; b < blocks_; ++b) {
-        float* at = ring + (r * blocks_ + b) * s.ring_stride;
-        std::fill(at, at + (left - (x0 - 1)) * kLanes, 0.f);
-        std::fill(at + (right - (x0 - 1)) * kLanes, at + s.ring_stride, 0.f);
+// The stages `first` to `last` of a block in one pass: three LSRBs, and the last grouped convolution.
+// `maps` are the stages' inputs, of which those between the first and the last stage stay unused; the
+// output of the last one, where it is an LSRB, is the next one's input. The second stage and the fourth
+// also compute their halves of the fusion convolution, into `fused`.
+void GidrnNetwork::stages(Scratch& s, const Block& block, int first, int last,
+                          const int maps[kStages], int fused) {
+  const Cut parts = cut(s.height, kTile, pool_.size());
+  const int tiles = (s.height + kTile - 1) / kTile;
+  pool_.run(parts.parts * s.strips.parts, [&](int task, int slot) {
+    const int part = task / s.strips.parts, strip = task % s.strips.parts;
+    const int y0 = parts.begin(part) / kTile, y1 = (parts.begin(part + 1) + kTile - 1) / kTile;
+    const int span0 = s.strips.begin(strip), span1 = s.strips.begin(strip + 1);
+    const int x0 = s.spans.begin(span0), x1 = s.spans.begin(span1);
+    const int origin = std::max(0, x0 - kTile * kSteps), beyond = s.width - origin + 1;
+    float* free = s.rings.get() + slot * s.ring_size;
+    const auto ring = [&](int rows) {
+      const Rows made = {free, rows, blocks_ * s.ring_stride, s.ring_stride, origin};
+      for (int i = 0; i < rows * blocks_; ++i, free += s.ring_stride) {
+        // No stage fills the columns beside the image.
+        if (origin == 0) std::fill_n(free, kLanes, 0.f);
+        if (beyond < s.ring_columns) std::fill(free + beyond * kLanes, free + s.ring_stride, 0.f);
       }
-    int ready = std::max(0, y0 - 1);
-    for (int y = y0; y < y1; y += kTile) {
-      for (; ready <= std::min(y + kTile, s.height - 1); ++ready) {
-        float* p = ring_row(ready);
-        product(kPointwise, s.pixel(from, ready, left), s.block_stride, blocks_, of.pointwise,
-                false, p + (left - (x0 - 1)) * kLanes, s.ring_stride, right - left);
-      }
-      Grouped grouped = {};
-      for (int r = 0; r < kRing; ++r) {
-        const int at = y + r - 1;
-        grouped.rows[r] = at < 0 || at >= s.height ? s.zeros.get() : ring_row(at);
-      }
-      for (int r = 0; r < kTile && y + r < s.height; ++r) {
-        grouped.residual[r] = s.pixel(from, y + r, x0);
-        grouped.out[r] = s.pixel(to, y + r, x0);
-      }
-      grouped.in_stride = s.ring_stride;
-      grouped.blocks = blocks_;
-      grouped.pixels = x1 - x0;
-      grouped.weights = of.grouped.weights.get();
-      grouped.bias = of.grouped.bias.get();
-      grouped.residual_stride = grouped.out_stride = s.block_stride;
-      grouped.slope = config_.slope;
-      kernels_.grouped(grouped, scratch);
-      for (int row = y; fused >= 0 && row < std::min(y + kTile, y1); ++row)
-        product(kPointwise, s.pixel(before, row, x0), s.block_stride, blocks_, block.fuse[0], false,
-                s.pixel(fused, row, x0), s.block_stride, x1 - x0, s.pixel(from, row, x0),
-                s.block_stride);
+      return made;
+    };
+    const auto map = [&](int i) {
+      return Rows{s.maps[i], s.height, s.row_stride, s.block_stride, 0};
+    };
+    Rows inputs[kStages], points[kStages];
+    int ready[kStages];
+    for (int i = 0; i < kStages; ++i) {
+      inputs[i] = i > first && i <= last ? ring(kRows) : map(maps[i]);
+      if (i >= first && i <= last) points[i] = ring(i < kSteps ? kRing : kTile);
+      ready[i] = std::max(0, (y0 - (last - i)) * kTile - 1);
     }
+    for (int y = std::max(0, y0 - (last - first)); y < y1 + last - first; ++y)
+      for (int i = first; i <= last; ++i) {
+        const int row = y - (i - first), more = last - i;  // so many tiles more on every side
+        if (row < std::max(0, y0 - more) || row >= std::min(tiles, y1 + more)) continue;
+        const Area inside = {row * kTile, std::min((row + 1) * kTile, s.height), x0, x1};
+        const bool wanted = row >= y0 && row < y1;
+        if (i == kSteps) {
+          this->last(s, block, inside, span0, span1, inputs[i - 1], inputs[i], points[i],
+                     map(fused), free);
+          continue;
+        }
+        Area area = inside;
+        area.x0 = std::max(0, x0 - more * kTile);
+        area.x1 = std::min(s.width, x1 + more * kTile);
+        residual(s, block.steps[i], area, inputs[i], points[i], ready[i], inputs[i + 1], free);
+        if (i == 1 && wanted)
+          fuse(block.fuse[0], false, inside, inputs[i - 1], inputs[i], map(fused));
+      }
   });
 }
 
-// The last grouped convolution, the fusion's part of it and of the map `before`, and each row's
-// statistics of the sum.
-void GidrnNetwork::last(Scratch& s, const Block& block, int from, int before, int fused) {
-  const Cut rows = cut(s.height, kTile, pool_.size());
-  pool_.run(rows.parts * s.strips.parts, [&](int task, int slot) {
-    const int strip = task % s.strips.parts;
-    const int y0 = rows.begin(task / s.strips.parts), y1 = rows.begin(task / s.strips.parts + 1);
-    const int x0 = s.strips.begin(strip), x1 = s.strips.begin(strip + 1);
-    float* found = s.rings.get() + slot * s.ring_size;
-    float* scratch = found + kRing * blocks_ * s.ring_stride;
-    for (int y = y0; y < y1; y += kTile) {
-      Grouped grouped = {};
-      for (int r = 0; r < kRing; ++r) {
-        const int at = y + r - 1;
-        grouped.rows[r] =
-            at < 0 || at >= s.height ? s.zeros.get() : s.pixel(from, at, x0) - kLanes;
-      }
-      for (int r = 0; r < kTile && y + r < s.height; ++r)
-        grouped.out[r] = found + r * blocks_ * s.ring_stride;
-      grouped.in_stride = s.block_stride;
-      grouped.blocks = blocks_;
-      grouped.pixels = x1 - x0;
-      grouped.weights = block.grouped.weights.get();
-      grouped.bias = block.grouped.bias.get();
-      grouped.out_stride = s.ring_stride;
-      kernels_.grouped(grouped, scratch);
-      for (int r = 0; r < kTile && y + r < s.height; ++r) {
-        float* sum = s.pixel(fused, y + r, x0);
-        product(kPointwise, s.pixel(before, y + r, x0), s.block_stride, blocks_, block.fuse[1],
-                true, sum, s.block_stride, x1 - x0, grouped.out[r], s.ring_stride);
-        float* statistics =
-            s.statistics.get() +
-            static_cast<ptrdiff_t>((y + r) * s.strips.parts + strip) * config_.channels * 2;
-        kernels_.statistics(sum, s.block_stride, blocks_, x1 - x0, statistics,
-                            statistics + config_.channels);
-      }
+// A grouped convolution of columns x0 to x1 of `in`; what becomes of them is left open.
+Grouped GidrnNetwork::grouped(const Scratch& s, const Winograd& weights, const Rows& in, int y,
+                              int x0, int x1) const {
+  Grouped made = {};
+  for (int r = 0; r < kTile + 2; ++r) {
+    const int at = y + r - 1;
+    made.rows[r] = at < 0 || at >= s.height ? s.zeros.get() : in.pixel(at, x0 - 1);
+  }
+  made.in_stride = in.block_stride;
+  made.blocks = blocks_;
+  made.pixels = x1 - x0;
+  made.weights = weights.weights.get();
+  made.bias = weights.bias.get();
+  return made;
+}
+
+// One LSRB: `to` = LeakyReLU(grouped(p) + `from`) where p = pointwise(`from`), whose rows before
+// `ready` are there.
+void GidrnNetwork::residual(const Scratch& s, const Step& of, const Area& area, const Rows& from,
+                            const Rows& p, int& ready, const Rows& to, float* scratch) const {
+  const int end = std::min(area.y1 + 1, s.height), right = std::min(area.x1 + 1, s.width);
+  const Cut spans = cut(area.x1 - area.x0, kTile, (area.x1 - area.x0 + kSpan - 1) / kSpan);
+  int done = std::max(0, area.x0 - 1);
+  for (int i = 0; i < spans.parts; ++i) {
+    const int x0 = area.x0 + spans.begin(i), x1 = area.x0 + spans.begin(i + 1);
+    const int columns = (x1 == area.x1 ? right : std::min(right, x1 + kTile)) - done;
+    for (int y = ready; y < end; ++y)
+      product(kPointwise, from.pixel(y, done), from.block_stride, blocks_, of.pointwise, false,
+              p.pixel(y, done), p.block_stride, columns);
+    done += columns;
+    Grouped conv = grouped(s, of.grouped, p, area.y0, x0, x1);
+    for (int y = area.y0; y < area.y1; ++y) {
+      conv.residual[y - area.y0] = from.pixel(y, x0);
+      conv.out[y - area.y0] = to.pixel(y, x0);
     }
-  });
+    conv.residual_stride = from.block_stride;
+    conv.out_stride = to.block_stride;
+    conv.slope = config_.slope;
+    kernels_.grouped(conv, scratch);
+  }
+  ready = end;
+}
+
+// A half of the fusion convolution, of two maps; the second is added to the first.
+void GidrnNetwork::fuse(const Dense& half, bool add, const Area& area, const Rows& one,
+                        const Rows& other, const Rows& to) const {
+  for (int y = area.y0; y < area.y1; ++y)
+    product(kPointwise, one.pixel(y, area.x0), one.block_stride, blocks_, half, add,
+            to.pixel(y, area.x0), to.block_stride, area.x1 - area.x0, other.pixel(y, area.x0),
+            other.block_stride);
+}
+
+// The last grouped convolution, the fusion's half of it and of the map `before`, and the statistics
+// of each row's spans of the sum.
+void GidrnNetwork::last(Scratch& s, const Block& block, const Area& area, int span0, int span1,
+                        const Rows& before, const Rows& from, const Rows& found,
+                        const Rows& fused, float* scratch) const {
+  for (int span = span0; span < span1; ++span) {
+    const Area part = {area.y0, area.y1, s.spans.begin(span), s.spans.begin(span + 1)};
+    Grouped conv = grouped(s, block.grouped, from, part.y0, part.x0, part.x1);
+    for (int y = part.y0; y < part.y1; ++y) conv.out[y - part.y0] = found.pixel(y, part.x0);
+    conv.out_stride = found.block_stride;
+    kernels_.grouped(conv, scratch);
+    fuse(block.fuse[1], true, part, before, found, fused);
+    for (int y = part.y0; y < part.y1; ++y) {
+      float* to = s.statistics.get() +
+                  static_cast<ptrdiff_t>(y * s.spans.parts + span) * config_.channels * 2;
+      kernels_.statistics(fused.pixel(y, part.x0), fused.block_stride, blocks_, part.x1 - part.x0,
+                          to, to + config_.channels);
+    }
+  }
 }
 
 // Contrast-aware channel attention: what each channel is multiplied by. The parts' means and squares
@@ -617,8 +697,8 @@ void GidrnNetwork::gate(const Scratch& s, const Block& block, float* to) const {
     double count = 0, mean = 0, squares = 0;
     const float* part = s.statistics.get() + c;
     for (int y = 0; y < s.height; ++y)
-      for (int strip = 0; strip < s.strips.parts; ++strip, part += 2 * C) {
-        const double more = s.strips.begin(strip + 1) - s.strips.begin(strip);
+      for (int span = 0; span < s.spans.parts; ++span, part += 2 * C) {
+        const double more = s.spans.begin(span + 1) - s.spans.begin(span);
         const double difference = part[0] - mean, all = count + more;
         mean += difference * more / all;
         squares += part[C] + difference * difference * count * more / all;
@@ -801,16 +881,17 @@ void GidrnNetwork::run(GidrnKind kind, const void* in, void* out, int images, in
       free_maps.pop_back();
       return map;
     };
-    const int here = take(), there = take();
+    // Of residual blocks, where they go one by one.
+    const int here = s.together ? -1 : take(), there = s.together ? -1 : take();
+    const int step = s.together ? kStages : 1;
     inputs.push_back(take());
     shallow(s, inputs[0]);
     for (int j = 0; j < config_.blocks; ++j) {
       const Block& block = body_[j];
       const int fused = take();
-      residual(s, block, 0, inputs[j], here);
-      residual(s, block, 1, here, there, inputs[j], fused);
-      residual(s, block, 2, there, here);
-      last(s, block, here, there, fused);
+      const int maps[kStages] = {inputs[j], here, there, here};
+      for (int first = 0; first < kStages; first += step)
+        stages(s, block, first, first + step - 1, maps, fused);
       gate(s, block, gates.get());
       in_rows(s.height, [&](int y, int) {
         Blend blend = {};
