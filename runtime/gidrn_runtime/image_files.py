@@ -217,9 +217,9 @@ _STDERR = threading.Lock()
 
 
 _CODEC_MESSAGE = re.compile(
-    rb"\s*$|libpng |OpenCV TIFF|TIFF|\[ *(WARN|ERROR|INFO|DEBUG|FATAL)[:@]|Corrupt JPEG|Premature end"
-    rb" of JPEG|Invalid SOS|Inconsistent progression|Warning: unknown JFIF|Unsupported marker|"
-    rb"Unknown Adobe"
+    rb"\s*$|libpng |OpenCV TIFF|TIFF|\[ *(WARN|ERROR|INFO|DEBUG|FATAL)[:@]|Corrupt JPEG|"
+    rb"Premature end of JPEG|Invalid SOS|Inconsistent progression|Warning: unknown JFIF|"
+    rb"Unsupported marker|Unknown Adobe"
 )
 """How the lines begin that OpenCV, libpng, libjpeg and libtiff print."""
 
@@ -229,8 +229,8 @@ def _codec_messages_dropped() -> Iterator[None]:
     """What OpenCV's codecs print to stderr while the block runs is not seen.
 
     They print there of their own accord (libpng even with OpenCV's log off), and the caller tells
-    the failure anyway. stderr is the whole process's: what other threads write to it meanwhile, such
-    as a program's log, comes there when the block ends.
+    the failure anyway. stderr is the whole process's: what other threads write there meanwhile, as a
+    program's log, comes when the block ends.
     """
     with _STDERR, ExitStack() as stack:
         try:

@@ -56,7 +56,9 @@ class Upscaler:
 
     Threads: any number of threads may call one Upscaler at once; each call has its own buffers, and
     the calls share the engine's threads. `close` waits until the calls in progress have returned;
-    every call that begins after `close` has begun raises RuntimeError.
+    every call that begins after `close` has begun raises RuntimeError. Engines' threads do not live
+    on in a fork: there a call raises RuntimeError and `close` does nothing, so that each process
+    opens its own.
 
     Memory: what is handed in is only read; what is returned belongs to the caller. With `out` the
     picture is written into memory of the caller's: a model of frames in the order of `color` then
@@ -134,6 +136,7 @@ class Upscaler:
         ):
             raise ValueError(f"threads is a whole number >= 1 or None, not {threads!r}")
         self._idle = threading.Condition()
+        self._opened_in = os.getpid()
         self._running = 0
         self._closed = False
         self._color = color
@@ -312,7 +315,7 @@ class Upscaler:
                 result's shape, not contiguous, read-only, or shares memory with the frame.
             FrameTooLargeError: not enough memory for a frame of this size.
             EngineError: the engine failed.
-            RuntimeError: the Upscaler is closed.
+            RuntimeError: the Upscaler is closed, or was opened in another process.
         """
         check_frame(frame)
         if out is not None:
@@ -420,6 +423,8 @@ class Upscaler:
 
     def close(self) -> None:
         """Wait for the calls in progress, then release the model. A second call does nothing."""
+        if os.getpid() != self._opened_in:
+            return
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
@@ -441,6 +446,11 @@ class Upscaler:
     @contextmanager
     def _in_use(self, height: int, width: int) -> Iterator[None]:
         """Keeps the engine open while the block runs on frames of a size."""
+        if os.getpid() != self._opened_in:
+            raise RuntimeError(
+                f"this Upscaler was opened in process {self._opened_in}, whose threads are not in "
+                "this fork of it; open one here, or have processes started by 'spawn'"
+            )
         with self._idle:
             if self._closed:
                 raise RuntimeError("this Upscaler is closed; open a new one")
