@@ -229,8 +229,8 @@ def _codec_messages_dropped() -> Iterator[None]:
     """What OpenCV's codecs print to stderr while the block runs is not seen.
 
     They print there of their own accord (libpng even with OpenCV's log off), and the caller tells
-    the failure anyway. stderr is the whole process's: what other threads write there meanwhile, as a
-    program's log, comes when the block ends.
+    the failure anyway. stderr is the whole process's: what other threads write meanwhile, as to a
+    program's log, comes there when the block ends.
     """
     with _STDERR, ExitStack() as stack:
         try:

@@ -33,6 +33,11 @@ from gidrn_runtime.tiling import Tiles, Tiling, Way
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
 
+_InTiles = Callable[
+    [npt.NDArray[Any], tuple[int, int], int, npt.NDArray[Any] | None], npt.NDArray[Any]
+]
+"""Enlarges one image (1, ...) in tiles: given their size, how often they were halved, and out."""
+
 COLORS = ("bgr", "rgb")
 _COMPARED: set[tuple[str, int, int, str]] = set()
 """Files and engines whose golden frame was right in this process."""
@@ -342,10 +347,11 @@ class Upscaler:
     ) -> list[Frame]:
         """Enlarge several frames: a sequence of uint8 (H, W, 3), or one array (N, H, W, 3).
 
-        Frames of one size go through the engine in one run, which takes N times the memory of one,
-        or in as few as the model's greatest batch allows; frames of different sizes are run one
-        after the other. The order is kept; no frames give an empty list. `out`, for frames of one
-        size, is uint8 (N, s*H, s*W, 3) and receives the pictures; what is returned are its parts.
+        Frames of one size go through the engine in one run, or in as few as the model's greatest
+        batch allows; they are run one after the other where there is not the memory for all of them
+        at once, and where their sizes differ. The order is kept; no frames give an empty list.
+        `out`, for frames of one size, is uint8 (N, s*H, s*W, 3) and receives the pictures; what is
+        returned are its parts.
 
         Raises:
             ValueError, FrameTooLargeError, EngineError, RuntimeError: as for one frame.
@@ -388,15 +394,9 @@ class Upscaler:
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
         with self._in_use(x.shape[2], x.shape[3]):
-            side_hw = self._tiling.side_hw(x.shape[2], x.shape[3], len(x))
-            if side_hw is None:
-                try:
-                    whole = self._run(np.ascontiguousarray(x))
-                except FrameTooLargeError as error:
-                    return self._tensors_in_tiles(x, self._smaller(error, x.shape[2:]), 1)
-                self._tiling.note_whole(x.shape[2], x.shape[3], len(x))
-                return whole
-            return self._tensors_in_tiles(x, side_hw)
+            return self._as_memory_allows(
+                x, x.shape[2:], None, lambda x, _: self._run(x), self._tensor_in_tiles
+            )
 
     def device_ms(self, frames: Frame | npt.NDArray[np.uint8]) -> float | None:
         """Milliseconds that the GPU takes for a frame (H, W, 3) or frames (N, H, W, 3) at once.
@@ -472,17 +472,42 @@ class Upscaler:
         What goes through the engine in parts, padded or in FP16 is copied there in the end.
         """
         with self._in_use(frames.shape[1], frames.shape[2]):
-            side_hw = self._tiling.side_hw(frames.shape[1], frames.shape[2], len(frames))
-            halved = 0
-            if side_hw is None:
-                try:
-                    whole = self._enlarge_whole(frames, out)
-                except FrameTooLargeError as error:
-                    side_hw, halved = self._smaller(error, frames.shape[1:3]), 1
-                else:
-                    self._tiling.note_whole(frames.shape[1], frames.shape[2], len(frames))
-                    return whole
-            return self._frames_in_tiles(frames, side_hw, halved, out)
+            return self._as_memory_allows(
+                frames, frames.shape[1:3], out, self._enlarge_whole, self._frame_in_tiles
+            )
+
+    def _as_memory_allows(
+        self,
+        images: npt.NDArray[Any],
+        size_hw: tuple[int, ...],
+        out: npt.NDArray[Any] | None,
+        whole: Callable[[npt.NDArray[Any], npt.NDArray[Any] | None], npt.NDArray[Any]],
+        in_tiles: _InTiles,
+    ) -> npt.NDArray[Any]:
+        """Enlarge images at once by `whole`, or one after the other, or one `in_tiles`."""
+        n, (height, width) = len(images), size_hw
+        if n == 1 or self._tiling.fits(height, width, n):
+            side_hw = self._tiling.side_hw(height, width) if n == 1 else None
+            if side_hw is not None:
+                return in_tiles(images, side_hw, 0, out)
+            try:
+                high = whole(images, out)
+            except FrameTooLargeError as error:
+                if n == 1:
+                    return in_tiles(images, self._smaller(error, size_hw), 1, out)
+            else:
+                self._tiling.note_whole(height, width, n)
+                return high
+        high = out
+        for i in range(n):
+            part = None if out is None else out[i : i + 1]
+            made = self._as_memory_allows(images[i : i + 1], size_hw, part, whole, in_tiles)
+            if high is None:
+                high = np.empty((n, *made.shape[1:]), made.dtype)
+            if out is None:
+                high[i] = made[0]
+        assert high is not None
+        return high
 
     def _enlarge_whole(
         self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None
@@ -534,44 +559,44 @@ class Upscaler:
         except FrameTooLargeError as none:
             raise FrameTooLargeError(f"{error}; {none}") from error
 
-    def _frames_in_tiles(
+    def _frame_in_tiles(
         self,
         frames: npt.NDArray[np.uint8],
         side_hw: tuple[int, int],
         halved: int,
         out: npt.NDArray[np.uint8] | None,
     ) -> npt.NDArray[np.uint8]:
-        """As `_enlarge`, one frame after the other."""
-        n, height, width, _ = frames.shape
+        """As `_enlarge`, of one frame."""
+        _, height, width, _ = frames.shape
         high = out
         if high is None:
-            high = np.empty((n, self.scale * height, self.scale * width, 3), np.uint8)
-        for low, target in zip(frames, high, strict=True):
-            self._tiling.enlarge(
-                low,
-                target,
-                side_hw,
-                whole=lambda window: self._enlarge_whole(window[None])[0],
-                to_tensor=lambda window: tensor_from_frames(window[None], self._color),
-                from_tensor=lambda tensor: frames_from_tensor(tensor, self._color)[0],
-                halved=halved,
-            )
+            high = np.empty((1, self.scale * height, self.scale * width, 3), np.uint8)
+        self._tiling.enlarge(
+            frames[0],
+            high[0],
+            side_hw,
+            whole=lambda window: self._enlarge_whole(window[None])[0],
+            to_tensor=lambda window: tensor_from_frames(window[None], self._color),
+            from_tensor=lambda tensor: frames_from_tensor(tensor, self._color)[0],
+            halved=halved,
+        )
         return high
 
-    def _tensors_in_tiles(self, x: Tensor, side_hw: tuple[int, int], halved: int = 0) -> Tensor:
-        """As `run_tensor`, one frame after the other."""
-        n, _, height, width = x.shape
-        high = np.empty((n, 3, self.scale * height, self.scale * width), np.float32)
-        for low, target in zip(x, high, strict=True):
-            self._tiling.enlarge(
-                low,
-                target,
-                side_hw,
-                whole=lambda window: self._run(window[None])[0],
-                to_tensor=lambda window: np.ascontiguousarray(window[None]),
-                from_tensor=lambda tensor: tensor[0],
-                halved=halved,
-            )
+    def _tensor_in_tiles(
+        self, x: Tensor, side_hw: tuple[int, int], halved: int, _: Tensor | None
+    ) -> Tensor:
+        """As `run_tensor`, of one image."""
+        _, _, height, width = x.shape
+        high = np.empty((1, 3, self.scale * height, self.scale * width), np.float32)
+        self._tiling.enlarge(
+            x[0],
+            high[0],
+            side_hw,
+            whole=lambda window: self._run(window[None])[0],
+            to_tensor=lambda window: np.ascontiguousarray(window[None]),
+            from_tensor=lambda tensor: tensor[0],
+            halved=halved,
+        )
         return high
 
     def _step(self, color: str) -> int:

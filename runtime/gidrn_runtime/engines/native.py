@@ -205,6 +205,7 @@ class Native(Engine):
 
     name = "native"
     tile_engine = "ort-cpu"
+    runs_in_turn = True
     remedy = (
         "install a C++ compiler (on Debian: apt install g++) and gidrn again, without a cached "
         "wheel: pip install --no-cache-dir --force-reinstall --no-deps gidrn"
