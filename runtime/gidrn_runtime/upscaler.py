@@ -491,13 +491,13 @@ class Upscaler:
             if side_hw is not None:
                 return in_tiles(images, side_hw, 0, out)
             try:
-                high = whole(images, out)
+                at_once = whole(images, out)
             except FrameTooLargeError as error:
                 if n == 1:
                     return in_tiles(images, self._smaller(error, size_hw), 1, out)
             else:
                 self._tiling.note_whole(height, width, n)
-                return high
+                return at_once
         high = out
         for i in range(n):
             part = None if out is None else out[i : i + 1]
