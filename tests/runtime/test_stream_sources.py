@@ -305,6 +305,16 @@ def test_a_file_that_is_played_live_runs_at_its_own_speed(clip: Callable[..., Pa
     assert times[-1] - times[0] >= 0.18 - 1e-5
 
 
+def test_a_file_named_by_its_time(
+    clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes what stands before a colon for a protocol."""
+    made = clip()
+    monkeypatch.chdir(made.parent)
+    made.rename("2026-11-26T12:30:00.mp4")
+    assert Stream("2026-11-26T12:30:00.mp4", double, "file").run(len).counts.frames_out == 10
+
+
 def test_odd_sizes_of_files(clip: Callable[..., Path]) -> None:
     path = clip(*LOSSLESS, size="33x25")
     assert {shown.frame.shape for shown in Stream(path, double, "file")} == {(50, 66, 3)}

@@ -7,6 +7,7 @@ everything).
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import deque
@@ -52,7 +53,8 @@ class Decoded:
         """
         self._av = import_av()
         self.reopens = is_address(name)
-        self._address = name
+        # Of a file 12:30.mp4 FFmpeg would take what stands before the colon for a protocol.
+        self._address = name if self.reopens else os.path.abspath(name)
         self._has_least_delay = is_live and self.reopens
         self._name = without_passwords(name)  # what errors and logs tell
         self._color, self._is_paced = color, is_live and not self.reopens
