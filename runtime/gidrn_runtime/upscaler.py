@@ -377,8 +377,8 @@ class Upscaler:
         RGB whatever `color` says.
 
         Raises:
-            ValueError: not such a tensor, or not of a size the model takes; or the model is one of
-                uint8 frames.
+            ValueError: not such a tensor, or not finite throughout, or not of a size the model
+                takes; or the model is one of uint8 frames.
             FrameTooLargeError, EngineError, RuntimeError: as for one frame.
         """
         if self._info.frames is not None:
@@ -393,6 +393,7 @@ class Upscaler:
                 f"a tensor is float32 RGB of shape (N, 3, H, W), none of them 0, not {x.dtype} "
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
+        check_finite(x)
         with self._in_use(x.shape[2], x.shape[3]):
             return self._as_memory_allows(
                 x, x.shape[2:], None, lambda x, _: self._run(x), self._tensor_in_tiles
@@ -742,6 +743,22 @@ def check_frame(frame: Any) -> None:
         )
     if frame.size == 0:
         raise ValueError(f"a frame has at least one pixel, but this one is of shape {frame.shape}")
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise ValueError for a tensor (N, 3, H, W) with a NaN or an infinity in it.
+
+    Networks that look at the whole frame would spread it over all of the picture, or engines fail
+    at it with an error that says nothing of it.
+    """
+    with np.errstate(all="ignore"):
+        is_finite = np.isfinite(x.sum()) or bool(np.isfinite(x).all())
+    if not is_finite:
+        n, c, row, column = np.argwhere(~np.isfinite(x))[0].tolist()
+        raise ValueError(
+            f"a tensor holds finite values, of [0, 1] as a rule; this one has {x[n, c, row, column]}"
+            f" at row {row}, column {column} of channel {c} of image {n}"
+        )
 
 
 def check_out(out: Any, shape: tuple[int, ...], *frames: Frame) -> None:

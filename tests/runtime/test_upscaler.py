@@ -222,6 +222,18 @@ def test_refuses_what_is_no_tensor(upscale: Upscaler, tensor: Any) -> None:
         upscale.run_tensor(tensor)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_refuses_what_is_not_finite(upscale: Upscaler, value: float) -> None:
+    x = np.zeros((2, 3, 4, 5), np.float32)
+    x[1, 2, 3, 4] = value
+    with pytest.raises(
+        ValueError, match=rf"has {value} at row 3, column 4 of channel 2 of image 1"
+    ):
+        upscale.run_tensor(x)
+    x[...] = 3e38  # whose sum is not finite, and which is
+    upscale.run_tensor(x)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
