@@ -754,10 +754,10 @@ def check_finite(x: Tensor) -> None:
     with np.errstate(all="ignore"):
         is_finite = np.isfinite(x.sum()) or bool(np.isfinite(x).all())
     if not is_finite:
-        n, c, row, column = np.argwhere(~np.isfinite(x))[0].tolist()
+        n, c, row, column = at = tuple(np.argwhere(~np.isfinite(x))[0].tolist())
         raise ValueError(
-            f"a tensor holds finite values, of [0, 1] as a rule; this one has {x[n, c, row, column]}"
-            f" at row {row}, column {column} of channel {c} of image {n}"
+            f"a tensor holds finite values, of [0, 1] as a rule; this one has {x[at]} at row "
+            f"{row}, column {column} of channel {c} of image {n}"
         )
 
 
