@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,16 +23,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
     if path.exists() and not path.is_file():
         raise OSError(f"cannot write {path}: it is no regular file")
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp")
+    temporary.touch(exist_ok=False)  # with the permissions that the system gives any new file
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would surprise other users
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import threading
@@ -24,6 +25,8 @@ MISTAKES = (
 FAILURES = (OSError, MemoryError, EngineError)
 """Errors of the machine: exit code 1. Any other exception is a defect and shows its traceback."""
 INTERRUPTED = 130
+BROKEN_PIPE = 128 + 13
+"""What a shell says of a program that ends by SIGPIPE."""
 
 T = TypeVar("T")
 
@@ -102,6 +105,13 @@ def interruptible(work: Callable[[], T]) -> T:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def nobody_reads() -> int:
+    """After a BrokenPipeError of stdout: its exit code. Nothing is said, as of any program in a
+    pipe; nor when Python flushes stdout at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE
 
 
 def tell(error: BaseException, photo: Path | None = None) -> int:

@@ -291,10 +291,10 @@ class Chooser:
             if not is_alone:
                 raise NotChosenError(f"others have been measuring for {WAIT_S:g} s")
             found = measure(quick, size_hw)
-        asked = f"it is slow to open; {REMEDY} times it too"
-        left_out = {**found.left_out, **dict.fromkeys(sorted(slow), asked)}
-        bucket = min(bucket_of(size_hw), LARGEST_BUCKET)
-        return self.keep(found, bucket, left_out)
+            asked = f"it is slow to open; {REMEDY} times it too"
+            left_out = {**found.left_out, **dict.fromkeys(sorted(slow), asked)}
+            bucket = min(bucket_of(size_hw), LARGEST_BUCKET)
+            return self.keep(found, bucket, left_out)  # before those who wait look for it
 
     def keep(self, found: Choice, bucket: int, left_out: dict[str, str] | None = None) -> Choice:
         """Write a choice down for frames of a bucket; a file that cannot be written is no fault."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +19,8 @@ from gidrn_runtime import optional
 from gidrn_runtime.frames import Image
 
 REMEDY = 'pip install "gidrn[cpu]"'
+MOST_NAME_BYTES = 255
+"""Of a file's name, on the file systems that are in use."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def decode_image(content: bytes, path: Path) -> Image:
     if data.size == 0:
         raise ValueError(f"{path} is empty (0 bytes); copy or download it again")
     cv2 = import_cv2()
-    with _native_messages_dropped():
+    with _codec_messages_dropped():
         try:
             image = None
             if not _is_cut_jpeg(content):  # which OpenCV 4 completes with gray
@@ -142,11 +146,10 @@ def encode_image(path: Path, image: Image) -> bytes:
         ImportError: OpenCV is missing.
     """
     cv2 = import_cv2()
-    with _native_messages_dropped():
-        try:
-            done, data = cv2.imencode(path.suffix.lower(), image)
-        except cv2.error as error:
-            raise ValueError(f"{path}: OpenCV cannot encode this image: {error.err}") from error
+    try:
+        done, data = cv2.imencode(path.suffix.lower(), image)
+    except cv2.error as error:
+        raise ValueError(f"{path}: OpenCV cannot encode this image: {error.err}") from error
     if not done:
         raise ValueError(f"{path}: OpenCV cannot encode {image.dtype} {image.shape}")
     encoded: bytes = data.tobytes()
@@ -166,22 +169,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is no regular file")
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
+        temporary = path.with_name(f"{temporary_start(path)}{secrets.token_hex(4)}.part")
+        file = open(temporary, "xb")  # with the permissions that the system gives any new file
         try:
-            with os.fdopen(handle, "wb") as file:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # a full disk may speak up only here
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would surprise other users
             os.replace(temporary, path)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def temporary_start(path: Path) -> str:
+    """How the names of `replacing`'s temporary files for `path` begin; they end in ``.part``."""
+    name = path.name
+    while len(os.fsencode(name)) > MOST_NAME_BYTES - len("..01234567.part"):
+        name = name[:-1]
+    return f".{name}."
 
 
 def _is_cut_jpeg(data: bytes) -> bool:
@@ -208,27 +216,37 @@ _STDERR = threading.Lock()
 """Held while the process's stderr points elsewhere: two at once would restore it wrongly."""
 
 
+_CODEC_MESSAGE = re.compile(
+    rb"\s*$|libpng |OpenCV TIFF|TIFF|\[ *(WARN|ERROR|INFO|DEBUG|FATAL)[:@]|Corrupt JPEG|"
+    rb"Premature end of JPEG|Invalid SOS|Inconsistent progression|Warning: unknown JFIF|"
+    rb"Unsupported marker|Unknown Adobe"
+)
+"""How the lines begin that OpenCV, libpng, libjpeg and libtiff print."""
+
+
 @contextmanager
-def _native_messages_dropped() -> Iterator[None]:
-    """Nothing that C libraries print to stderr while the block runs is seen.
+def _codec_messages_dropped() -> Iterator[None]:
+    """What OpenCV's codecs print to stderr while the block runs is not seen.
 
-    OpenCV's codecs print there of their own accord (libpng even with OpenCV's log off), and the
-    caller tells the failure anyway.
+    They print there of their own accord (libpng even with OpenCV's log off), and the caller tells
+    the failure anyway. stderr is the whole process's: what other threads write meanwhile, as to a
+    program's log, comes there when the block ends.
     """
-    with _STDERR:
-        yield from _with_stderr_dropped()
-
-
-def _with_stderr_dropped() -> Iterator[None]:
-    try:
-        saved = os.dup(2)
-    except OSError:  # no stderr at all, e.g. a service
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    with _STDERR, ExitStack() as stack:
+        try:
+            saved = os.dup(2)
+            stack.callback(os.close, saved)
+            caught = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+        except OSError:  # no stderr at all, e.g. a service; or no place for temporary files
+            yield
+            return
+        try:
+            os.dup2(caught.fileno(), 2)
+            yield
+        finally:
+            os.dup2(saved, 2)
+            caught.seek(0)
+            for line in caught.read().splitlines(keepends=True):
+                if not _CODEC_MESSAGE.match(line):
+                    with suppress(OSError):  # as for any who writes to a closed terminal
+                        os.write(saved, line)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from gidrn_runtime import control_groups
+from gidrn_runtime.control_groups import lines, number
+
 BYTES_PER_PIXEL: dict[tuple[str, int, str], int] = {
     ("gidrn", 2, "ort-cpu"): 9_400,
     ("gidrn", 3, "ort-cpu"): 9_700,
@@ -56,7 +59,7 @@ def available(root: Path = Path("/")) -> int | None:
 
 
 def _meminfo(root: Path) -> list[int]:
-    for line in _lines(root / "proc/meminfo"):
+    for line in lines(root / "proc/meminfo"):
         if line.startswith("MemAvailable:"):
             return [int(line.split()[1]) * 1024]
     return []
@@ -65,42 +68,26 @@ def _meminfo(root: Path) -> list[int]:
 def _control_groups(root: Path) -> list[int]:
     """What each limit above this process leaves: version 2's files, or version 1's."""
     found = []
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top = root / ("sys/fs/cgroup/memory" if controllers else "sys/fs/cgroup")
+    for version, group in control_groups.folders("memory", root):
         limit, used = (
             ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            if controllers
+            if version == 1
             else ("memory.max", "memory.current")
         )
-        folder = top / path.strip("/")
-        # Inside a container the path may be the host's, of which only the top is to be seen.
-        for group in (folder, *folder.parents):
-            if group != top and top not in group.parents:
-                break
-            most, now = _number(group / limit), _number(group / used)
-            if most is not None and now is not None:
-                found.append(most - now + _cache(group / "memory.stat"))
+        most, now = _number(group / limit), _number(group / used)
+        if most is not None and now is not None:
+            found.append(most - now + _cache(group / "memory.stat"))
     return found
 
 
 def _cache(stat: Path) -> int:
     """Bytes of files that are only kept while there is room for them; they count as used."""
-    for line in _lines(stat):
+    for line in lines(stat):
         if line.split()[0] in ("inactive_file", "total_inactive_file"):
             return int(line.split()[1])
     return 0
 
 
 def _number(path: Path) -> int | None:
-    lines = _lines(path)
-    return int(lines[0]) if lines and lines[0].isdecimal() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return []
+    found = lines(path)
+    return number(found[0]) if found else None

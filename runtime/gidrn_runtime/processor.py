@@ -9,6 +9,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from gidrn_runtime import control_groups
+
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -31,11 +33,24 @@ def features() -> frozenset[str]:
     return frozenset((_in_cpuinfo("flags") or _in_cpuinfo("Features")).split())
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use: those it may run on, or as many as its control groups
+    (containers, services) grant the time of, rounded up, if less. `root` is where ``proc`` and
+    ``sys`` are."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    for version, group in control_groups.folders("cpu", root):
+        if version == 1:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            granted = [line for name in names for line in control_groups.lines(group / name)]
+        else:
+            granted = " ".join(control_groups.lines(group / "cpu.max")).split()
+        quota_us, period_us = (control_groups.number(text) for text in (*granted, "", "")[:2])
+        if quota_us and period_us:
+            cores = min(cores, -(-quota_us // period_us))
+    return cores
 
 
 def _in_cpuinfo(key: str) -> str:

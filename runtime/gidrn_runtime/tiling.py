@@ -64,6 +64,7 @@ class Tiling:
         self._check(wish, memory_mib, rounds)
         self._wish, self._info, self._path = wish, info, path
         self._engine, self._tile_engine, self._threads = engine.name, engine.tile_engine, threads
+        self._in_turn = engine.runs_in_turn
         self._budget = None if memory_mib is None else memory_mib << 20
         self._rounds = tiles.ROUNDS if rounds is None else rounds
         self._lock = threading.Lock()
@@ -133,20 +134,24 @@ class Tiling:
             return int(self._info.metadata["context"])
         return self._opened().reach if self.form == "told" else PLAIN_HALO
 
-    def side_hw(self, height: int, width: int, frames: int = 1) -> tuple[int, int] | None:
+    def fits(self, height: int, width: int, frames: int) -> bool:
+        """Whether so many frames are to be run whole and at once: as far as is known they fit."""
+        if not isinstance(self._wish, str):
+            return False
+        forecast = self._forecast(height, width, frames)
+        return forecast is None or forecast[0] <= forecast[1]
+
+    def side_hw(self, height: int, width: int) -> tuple[int, int] | None:
         """The tiles that a frame is to be cut into; None where it is to be run whole.
 
         Raises FrameTooLargeError where it does not fit and there are no tiles.
         """
         if not isinstance(self._wish, str):
             return self._wish
-        if (height, width, frames) == self._fitted:
+        forecast = self._forecast(height, width, 1)
+        if forecast is None or forecast[0] <= forecast[1]:
             return None
-        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=False)
-        whole = None if a_pixel is None else memory.FIXED_BYTES + a_pixel * frames * height * width
-        room = self._room(frames * height * width)
-        if self._wish == "never" or whole is None or room is None or whole <= room:
-            return None
+        whole, room = forecast
         if self.form is None:
             raise FrameTooLargeError(
                 f"a frame of {height}x{width} would take about {whole >> 20} MiB, and "
@@ -167,6 +172,21 @@ class Tiling:
                 "smaller frame"
             )
         return min(side, MOST_SIDE), min(side, MOST_SIDE)
+
+    def _forecast(self, height: int, width: int, frames: int) -> tuple[int, int] | None:
+        """Bytes that a run would take, and that it may take; None where either is not known, where
+        nobody is to ask, and for frames of which the last ones were as many and as large."""
+        if self._wish == "never" or (height, width, frames) == self._fitted:
+            return None
+        a_pixel = memory.bytes_per_pixel(self._info.metadata, self._engine, tile=False)
+        room = self._room(frames * height * width)
+        if a_pixel is None or room is None:
+            return None
+        if self._in_turn:  # what more frames add are their float tensors of both sides
+            a_pixel += (frames - 1) * 3 * 4 * (1 + self._info.scale**2)
+        else:
+            a_pixel *= frames
+        return memory.FIXED_BYTES + a_pixel * height * width, room
 
     def _room(self, pixels: int) -> int | None:
         """Bytes for a run, the enlarged frame's (3 a pixel) taken off; None where nobody knows."""

@@ -33,6 +33,11 @@ from gidrn_runtime.tiling import Tiles, Tiling, Way
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
 
+_InTiles = Callable[
+    [npt.NDArray[Any], tuple[int, int], int, npt.NDArray[Any] | None], npt.NDArray[Any]
+]
+"""Enlarges one image (1, ...) in tiles: given their size, how often they were halved, and out."""
+
 COLORS = ("bgr", "rgb")
 _COMPARED: set[tuple[str, int, int, str]] = set()
 """Files and engines whose golden frame was right in this process."""
@@ -56,7 +61,9 @@ class Upscaler:
 
     Threads: any number of threads may call one Upscaler at once; each call has its own buffers, and
     the calls share the engine's threads. `close` waits until the calls in progress have returned;
-    every call that begins after `close` has begun raises RuntimeError.
+    every call that begins after `close` has begun raises RuntimeError. Engines' threads do not live
+    on in a fork: there a call raises RuntimeError and `close` does nothing, so that each process
+    opens its own.
 
     Memory: what is handed in is only read; what is returned belongs to the caller. With `out` the
     picture is written into memory of the caller's: a model of frames in the order of `color` then
@@ -134,6 +141,7 @@ class Upscaler:
         ):
             raise ValueError(f"threads is a whole number >= 1 or None, not {threads!r}")
         self._idle = threading.Condition()
+        self._opened_in = os.getpid()
         self._running = 0
         self._closed = False
         self._color = color
@@ -312,7 +320,7 @@ class Upscaler:
                 result's shape, not contiguous, read-only, or shares memory with the frame.
             FrameTooLargeError: not enough memory for a frame of this size.
             EngineError: the engine failed.
-            RuntimeError: the Upscaler is closed.
+            RuntimeError: the Upscaler is closed, or was opened in another process.
         """
         check_frame(frame)
         if out is not None:
@@ -339,10 +347,11 @@ class Upscaler:
     ) -> list[Frame]:
         """Enlarge several frames: a sequence of uint8 (H, W, 3), or one array (N, H, W, 3).
 
-        Frames of one size go through the engine in one run, which takes N times the memory of one,
-        or in as few as the model's greatest batch allows; frames of different sizes are run one
-        after the other. The order is kept; no frames give an empty list. `out`, for frames of one
-        size, is uint8 (N, s*H, s*W, 3) and receives the pictures; what is returned are its parts.
+        Frames of one size go through the engine in one run, or in as few as the model's greatest
+        batch allows; they are run one after the other where there is not the memory for all of them
+        at once, and where their sizes differ. The order is kept; no frames give an empty list.
+        `out`, for frames of one size, is uint8 (N, s*H, s*W, 3) and receives the pictures; what is
+        returned are its parts.
 
         Raises:
             ValueError, FrameTooLargeError, EngineError, RuntimeError: as for one frame.
@@ -368,8 +377,8 @@ class Upscaler:
         RGB whatever `color` says.
 
         Raises:
-            ValueError: not such a tensor, or not of a size the model takes; or the model is one of
-                uint8 frames.
+            ValueError: not such a tensor, or not finite throughout, or not of a size the model
+                takes; or the model is one of uint8 frames.
             FrameTooLargeError, EngineError, RuntimeError: as for one frame.
         """
         if self._info.frames is not None:
@@ -384,16 +393,11 @@ class Upscaler:
                 f"a tensor is float32 RGB of shape (N, 3, H, W), none of them 0, not {x.dtype} "
                 f"{x.shape}; call the Upscaler itself for uint8 frames"
             )
+        check_finite(x)
         with self._in_use(x.shape[2], x.shape[3]):
-            side_hw = self._tiling.side_hw(x.shape[2], x.shape[3], len(x))
-            if side_hw is None:
-                try:
-                    whole = self._run(np.ascontiguousarray(x))
-                except FrameTooLargeError as error:
-                    return self._tensors_in_tiles(x, self._smaller(error, x.shape[2:]), 1)
-                self._tiling.note_whole(x.shape[2], x.shape[3], len(x))
-                return whole
-            return self._tensors_in_tiles(x, side_hw)
+            return self._as_memory_allows(
+                x, x.shape[2:], None, lambda x, _: self._run(x), self._tensor_in_tiles
+            )
 
     def device_ms(self, frames: Frame | npt.NDArray[np.uint8]) -> float | None:
         """Milliseconds that the GPU takes for a frame (H, W, 3) or frames (N, H, W, 3) at once.
@@ -420,6 +424,8 @@ class Upscaler:
 
     def close(self) -> None:
         """Wait for the calls in progress, then release the model. A second call does nothing."""
+        if os.getpid() != self._opened_in:
+            return
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: self._running == 0)
@@ -441,6 +447,11 @@ class Upscaler:
     @contextmanager
     def _in_use(self, height: int, width: int) -> Iterator[None]:
         """Keeps the engine open while the block runs on frames of a size."""
+        if os.getpid() != self._opened_in:
+            raise RuntimeError(
+                f"this Upscaler was opened in process {self._opened_in}, whose threads are not in "
+                "this fork of it; open one here, or have processes started by 'spawn'"
+            )
         with self._idle:
             if self._closed:
                 raise RuntimeError("this Upscaler is closed; open a new one")
@@ -462,17 +473,42 @@ class Upscaler:
         What goes through the engine in parts, padded or in FP16 is copied there in the end.
         """
         with self._in_use(frames.shape[1], frames.shape[2]):
-            side_hw = self._tiling.side_hw(frames.shape[1], frames.shape[2], len(frames))
-            halved = 0
-            if side_hw is None:
-                try:
-                    whole = self._enlarge_whole(frames, out)
-                except FrameTooLargeError as error:
-                    side_hw, halved = self._smaller(error, frames.shape[1:3]), 1
-                else:
-                    self._tiling.note_whole(frames.shape[1], frames.shape[2], len(frames))
-                    return whole
-            return self._frames_in_tiles(frames, side_hw, halved, out)
+            return self._as_memory_allows(
+                frames, frames.shape[1:3], out, self._enlarge_whole, self._frame_in_tiles
+            )
+
+    def _as_memory_allows(
+        self,
+        images: npt.NDArray[Any],
+        size_hw: tuple[int, ...],
+        out: npt.NDArray[Any] | None,
+        whole: Callable[[npt.NDArray[Any], npt.NDArray[Any] | None], npt.NDArray[Any]],
+        in_tiles: _InTiles,
+    ) -> npt.NDArray[Any]:
+        """Enlarge images at once by `whole`, or one after the other, or one `in_tiles`."""
+        n, (height, width) = len(images), size_hw
+        if n == 1 or self._tiling.fits(height, width, n):
+            side_hw = self._tiling.side_hw(height, width) if n == 1 else None
+            if side_hw is not None:
+                return in_tiles(images, side_hw, 0, out)
+            try:
+                at_once = whole(images, out)
+            except FrameTooLargeError as error:
+                if n == 1:
+                    return in_tiles(images, self._smaller(error, size_hw), 1, out)
+            else:
+                self._tiling.note_whole(height, width, n)
+                return at_once
+        high = out
+        for i in range(n):
+            part = None if out is None else out[i : i + 1]
+            made = self._as_memory_allows(images[i : i + 1], size_hw, part, whole, in_tiles)
+            if high is None:
+                high = np.empty((n, *made.shape[1:]), made.dtype)
+            if out is None:
+                high[i] = made[0]
+        assert high is not None
+        return high
 
     def _enlarge_whole(
         self, frames: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8] | None = None
@@ -524,44 +560,44 @@ class Upscaler:
         except FrameTooLargeError as none:
             raise FrameTooLargeError(f"{error}; {none}") from error
 
-    def _frames_in_tiles(
+    def _frame_in_tiles(
         self,
         frames: npt.NDArray[np.uint8],
         side_hw: tuple[int, int],
         halved: int,
         out: npt.NDArray[np.uint8] | None,
     ) -> npt.NDArray[np.uint8]:
-        """As `_enlarge`, one frame after the other."""
-        n, height, width, _ = frames.shape
+        """As `_enlarge`, of one frame."""
+        _, height, width, _ = frames.shape
         high = out
         if high is None:
-            high = np.empty((n, self.scale * height, self.scale * width, 3), np.uint8)
-        for low, target in zip(frames, high, strict=True):
-            self._tiling.enlarge(
-                low,
-                target,
-                side_hw,
-                whole=lambda window: self._enlarge_whole(window[None])[0],
-                to_tensor=lambda window: tensor_from_frames(window[None], self._color),
-                from_tensor=lambda tensor: frames_from_tensor(tensor, self._color)[0],
-                halved=halved,
-            )
+            high = np.empty((1, self.scale * height, self.scale * width, 3), np.uint8)
+        self._tiling.enlarge(
+            frames[0],
+            high[0],
+            side_hw,
+            whole=lambda window: self._enlarge_whole(window[None])[0],
+            to_tensor=lambda window: tensor_from_frames(window[None], self._color),
+            from_tensor=lambda tensor: frames_from_tensor(tensor, self._color)[0],
+            halved=halved,
+        )
         return high
 
-    def _tensors_in_tiles(self, x: Tensor, side_hw: tuple[int, int], halved: int = 0) -> Tensor:
-        """As `run_tensor`, one frame after the other."""
-        n, _, height, width = x.shape
-        high = np.empty((n, 3, self.scale * height, self.scale * width), np.float32)
-        for low, target in zip(x, high, strict=True):
-            self._tiling.enlarge(
-                low,
-                target,
-                side_hw,
-                whole=lambda window: self._run(window[None])[0],
-                to_tensor=lambda window: np.ascontiguousarray(window[None]),
-                from_tensor=lambda tensor: tensor[0],
-                halved=halved,
-            )
+    def _tensor_in_tiles(
+        self, x: Tensor, side_hw: tuple[int, int], halved: int, _: Tensor | None
+    ) -> Tensor:
+        """As `run_tensor`, of one image."""
+        _, _, height, width = x.shape
+        high = np.empty((1, 3, self.scale * height, self.scale * width), np.float32)
+        self._tiling.enlarge(
+            x[0],
+            high[0],
+            side_hw,
+            whole=lambda window: self._run(window[None])[0],
+            to_tensor=lambda window: np.ascontiguousarray(window[None]),
+            from_tensor=lambda tensor: tensor[0],
+            halved=halved,
+        )
         return high
 
     def _step(self, color: str) -> int:
@@ -707,6 +743,22 @@ def check_frame(frame: Any) -> None:
         )
     if frame.size == 0:
         raise ValueError(f"a frame has at least one pixel, but this one is of shape {frame.shape}")
+
+
+def check_finite(x: Tensor) -> None:
+    """Raise ValueError for a tensor (N, 3, H, W) with a NaN or an infinity in it.
+
+    Networks that look at the whole frame would spread it over all of the picture, or engines fail
+    at it with an error that says nothing of it.
+    """
+    with np.errstate(all="ignore"):
+        is_finite = np.isfinite(x.sum()) or bool(np.isfinite(x).all())
+    if not is_finite:
+        n, c, row, column = at = tuple(np.argwhere(~np.isfinite(x))[0].tolist())
+        raise ValueError(
+            f"a tensor holds finite values, of [0, 1] as a rule; this one has {x[at]} at row "
+            f"{row}, column {column} of channel {c} of image {n}"
+        )
 
 
 def check_out(out: Any, shape: tuple[int, ...], *frames: Frame) -> None:

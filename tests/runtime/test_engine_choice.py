@@ -24,7 +24,7 @@ from gidrn_runtime import (
     models,
 )
 from gidrn_runtime.__main__ import main
-from gidrn_runtime.engine_choice import Choice, Kept
+from gidrn_runtime.engine_choice import Choice, Chooser, Kept
 from gidrn_runtime.engines.base import Array
 from gidrn_runtime.engines.ort_cpu import OrtCpu
 from gidrn_runtime.tiling import Tiling
@@ -362,6 +362,24 @@ def test_two_processes_do_not_measure_at_once(
     with Upscaler(tiny) as upscale:
         upscale(FRAME)
     assert table.measured == 1
+
+
+def test_who_waited_for_a_measurement_finds_it_written(
+    table: Table, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is kept before others may measure: they would do so again, and may come to another."""
+    pytest.importorskip("fcntl")
+    keep, is_alone = Chooser.keep, []
+
+    def watched(chooser: Chooser, *arguments: Any) -> Choice:
+        with Kept(table.file.parent).alone(0) as another:
+            is_alone.append(not another)
+        return keep(chooser, *arguments)
+
+    monkeypatch.setattr(Chooser, "keep", watched)
+    with Upscaler(tiny) as upscale:
+        upscale(FRAME)
+    assert is_alone == [True]
 
 
 def test_the_doctor_times_all_at_the_very_size_and_tells(

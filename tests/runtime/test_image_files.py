@@ -141,6 +141,44 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
             image_files.read_image(tmp_path / name)
 
 
+def test_what_others_write_to_stderr_meanwhile_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    with image_files._codec_messages_dropped():
+        os.write(2, b"libpng warning: iCCP: known incorrect sRGB profile\n")
+        os.write(2, b"camera: the lens is dirty\n")
+        os.write(2, b"[ WARN:0@0.04] global loadsave.cpp:268 findDecoder\n")
+    assert capfd.readouterr().err == "camera: the lens is dirty\n"
+
+
+def test_encoding_leaves_stderr_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's, and a stream encodes most of the time."""
+
+    def refuse(*_: int) -> None:
+        raise AssertionError("stderr is led elsewhere")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "dup2", refuse)
+        assert image_files.encode_image(Path("a.png"), np.zeros((3, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["写真" * 40 + ".png", "a" * 251 + ".png"])
+def test_a_name_as_long_as_names_may_be(tmp_path: Path, name: str) -> None:
+    with image_files.replacing(tmp_path / name) as file:
+        file.write(b"new")
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_the_umask_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the whole process's: what other threads write meanwhile would be open to everybody."""
+
+    def refuse(_: int) -> int:
+        raise AssertionError("the umask was set")
+
+    monkeypatch.setattr(os, "umask", refuse)
+    with image_files.replacing(tmp_path / "out.png") as file:
+        file.write(b"new")
+    assert (tmp_path / "out.png").read_bytes() == b"new"
+
+
 def test_a_file_appears_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.png"
     path.write_bytes(b"old")

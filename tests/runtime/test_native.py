@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,6 +201,31 @@ def test_the_curve_is_the_exports(library: Any) -> None:
     network.anrb = ExportedANRB(network.anrb, CurveAttention(16))
     assert levels(curve, by_torch(network, x)) < LEVELS
     assert levels(curve, exact) > LEVELS  # else this would test nothing
+
+
+def test_no_point_of_many_is_lost(library: Any) -> None:
+    """Sums over all points of a flat frame: each term rounds in the same direction."""
+    config = GIDRNConfig(channels=8, groups_of_blocks=1, blocks_per_group=1, pool_sizes=())
+    network = made_up(config, 2)
+    x = np.full((1, 3, 200, 200), 0.7, np.float32)
+    high = opened(library, network, knots=4).run(x)
+    network.anrb = ExportedANRB(network.anrb, CurveAttention(4))
+    assert levels(high, by_torch(network.double(), x.astype(np.float64))) < LEVELS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux tells them")
+def test_what_nobody_closes_is_released(library: Any) -> None:
+    gc.collect()
+    threads = len(os.listdir("/proc/self/task"))
+    engine = opened(library, made_up(CONFIGS["one group"], 2), threads=9)
+    engine.run(images((4, 4)))
+    assert len(os.listdir("/proc/self/task")) == threads + 8
+    del engine
+    # A thread that has been joined may be listed for a moment more.
+    until = time.monotonic() + 20
+    while len(os.listdir("/proc/self/task")) > threads and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(os.listdir("/proc/self/task")) <= threads
 
 
 @pytest.mark.parametrize(

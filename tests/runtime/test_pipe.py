@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.colour import PIXEL_FORMATS, unpack
+from gidrn_runtime.streams import sinks
 from gidrn_runtime.video.library import import_av
 
 av = import_av()  # untyped: its stubs ask for checks of what a test may take as given
@@ -175,6 +177,33 @@ def test_nobody_reads_any_more(tiny: Path) -> None:
     assert process.wait(60) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+class OneByOne(io.RawIOBase):
+    """A file that takes three bytes at a time, as any without a buffer may."""
+
+    def __init__(self) -> None:
+        self.taken: bytes | None = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int | None:
+        if self.taken is None:
+            return None
+        self.taken += bytes(data[:3])
+        return min(3, len(data))
+
+
+def test_a_file_without_a_buffer_gets_all() -> None:
+    file: Any = OneByOne()
+    frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    sinks.RawSink(file).put(sinks.Shown(frame, 0, 0.0, 0.0, "tiny"))
+    sinks.write_whole(file, b"")
+    assert file.taken == frame.tobytes()
+    file.taken = None
+    with pytest.raises(BlockingIOError, match="non-blocking"):
+        sinks.write_whole(file, b"more")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,8 @@ def test_a_stream_ends_after_some_seconds(tiny: Path, capfd: pytest.CaptureFixtu
     assert "in 0, out 0, dropped 0, failed 0" in capfd.readouterr().err
 
 
-def test_ctrl_c_ends_with_a_report(tiny: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_a_report(tiny: Path, sent: signal.Signals, code: int) -> None:
     server, address = silent_camera()
     command = [sys.executable, "-m", "gidrn_runtime", "stream", address, "--timeout-s", "2"]
     with (
@@ -109,9 +110,29 @@ def test_ctrl_c_ends_with_a_report(tiny: Path) -> None:
     ):
         connection, _ = server.accept()  # the stream runs
         with connection:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
             _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Ctrl-C again ends at once" in err
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("in 0, out 0")
+
+
+def test_nobody_reads_stdout_any_more(folder: Path, tiny: Path) -> None:
+    command = [sys.executable, "-m", "gidrn_runtime", "stream", "photos", "--policy", "file"]
+    process = subprocess.Popen(
+        [*command, "--out", "-", "--model", str(tiny)],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr:
+        told = process.stderr.read().splitlines()
+    assert process.wait(60) == 141
+    assert len(told) == 1
+    assert "failed 1" in told[0]

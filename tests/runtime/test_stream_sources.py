@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 
 from gidrn_runtime import SourceError, Stream
-from gidrn_runtime.streams import sources
+from gidrn_runtime.streams import Decoded, FolderSink, sources
+from gidrn_runtime.streams.decoded import without_passwords
 from gidrn_runtime.streams.ledger import STOPPED
 from gidrn_runtime.streams.schedule import Reopen
 from gidrn_runtime.streams.sources import Camera, Folder
@@ -303,6 +305,16 @@ def test_a_file_that_is_played_live_runs_at_its_own_speed(clip: Callable[..., Pa
     assert times[-1] - times[0] >= 0.18 - 1e-5
 
 
+def test_a_file_named_by_its_time(
+    clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes what stands before a colon for a protocol."""
+    made = clip()
+    monkeypatch.chdir(made.parent)
+    made.rename("2026-11-26T12:30:00.mp4")
+    assert Stream("2026-11-26T12:30:00.mp4", double, "file").run(len).counts.frames_out == 10
+
+
 def test_odd_sizes_of_files(clip: Callable[..., Path]) -> None:
     path = clip(*LOSSLESS, size="33x25")
     assert {shown.frame.shape for shown in Stream(path, double, "file")} == {(50, 66, 3)}
@@ -326,10 +338,32 @@ def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"b{number}.png"), np.full((3, 4, 3), number, np.uint8))
     cv2.imwrite(str(tmp_path / "A1.png"), np.full((5, 4), 99, np.uint8))
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "._b1.png").write_bytes(b"\0\5\x16\7")  # macOS writes such beside its files
     with Stream(tmp_path, double, "file") as one:
         shown = list(one)
     assert [each.frame[0, 0, 0] for each in shown] == [99, 1, 2, 10, 20]
     assert [each.name for each in shown] == ["A1", "b1", "b2", "b10", "b20"]
+
+
+def test_names_that_differ_in_their_extension_alone_stay_apart(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((3, 4, 3), np.uint8))
+    Stream(tmp_path, double, "file").run(FolderSink(tmp_path / "big", ending="_x2"))
+    assert sorted(os.listdir(tmp_path / "big")) == ["a.jpg_x2.png", "a.png_x2.png", "b_x2.png"]
+
+
+def test_addresses_are_told_without_passwords() -> None:
+    for address, told in (
+        ("rtsp://me:se@cret@cam/1", "rtsp://***@cam/1"),
+        ("http://cam/a.cgi?user=me&PWD=secret&size=3", "http://cam/a.cgi?user=me&PWD=***&size=3"),
+        ("udp://@239.0.0.1:5000", "udp://@239.0.0.1:5000"),
+        ("http://cam/1@2", "http://cam/1@2"),
+    ):
+        assert without_passwords(address) == told
+    password = "".join(["hid", "den"])  # a traceback has this line too
+    with pytest.raises(SourceError) as caught:
+        Decoded(f"http://me:{password}@127.0.0.1:{free_port()}/", timeout_s=5).open()
+    assert password not in "".join(traceback.format_exception(caught.value))
 
 
 def test_folders_that_cannot_be_read(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gidrn_runtime import EngineError, FrameTooLargeError, Upscaler, memory, tiles
 from gidrn_runtime.__main__ import main
 from gidrn_runtime.engines.base import Array, Engine
+from gidrn_runtime.engines.ort_cpu import OrtCpu
 from gidrn_runtime.image_files import read_image
 
 
@@ -108,12 +109,13 @@ def test_a_halo_too_small_shows(make_model: Any, photo: np.ndarray) -> None:
 
 
 class Small(Engine):
-    """An engine with memory for so many pixels."""
+    """An engine with memory for so many pixels of an image, and so many images."""
 
     name = "ort-cpu"
 
-    def __init__(self, engine: Engine, most: int) -> None:
+    def __init__(self, engine: Engine, most: int, images: int = 9) -> None:
         self._engine, self.most, self.seen = engine, most, list[int]()
+        self.images = images
         self.metadata = engine.metadata
 
     @classmethod
@@ -122,7 +124,7 @@ class Small(Engine):
 
     def run(self, tensor: Array) -> Array:
         self.seen.append(tensor.shape[2] * tensor.shape[3])
-        if self.seen[-1] > self.most:
+        if self.seen[-1] > self.most or len(tensor) > self.images:
             raise FrameTooLargeError("Failed to allocate memory")
         return self._engine.run(tensor)
 
@@ -155,6 +157,41 @@ def test_tiles_are_halved_until_they_fit(local: Path) -> None:
         upscale._engine = Small(upscale._engine, 2000)
         with pytest.raises(FrameTooLargeError, match="tiles='never' says so"):
             upscale(frame)
+
+
+def test_a_batch_that_does_not_fit_goes_one_by_one(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forecast, or found out at the run: frames that fit alone are not cut into tiles."""
+    monkeypatch.setattr(memory, "BYTES_PER_PIXEL", {("tiny", 2, "ort-cpu"): 10_000})
+    monkeypatch.setattr(memory, "bytes_per_pixel", per_pixel)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 60, 80, 3), np.uint8)
+    tensors = np.random.default_rng(0).random((3, 3, 60, 80), np.float32)
+    with Upscaler(local, threads=1) as upscale:
+        high, high_tensors = upscale.batch(frames), upscale.run_tensor(tensors)
+    for budget, most in ((130, 3), (4000, 1)):  # MiB for one frame of the three; memory for one
+        with Upscaler(local, threads=1, memory_mib=budget) as upscale:
+            upscale._engine = small = Small(upscale._engine, 60 * 80, most)
+            out = np.empty((3, 120, 160, 3), np.uint8)
+            for made in (upscale.batch(frames), upscale.batch(frames, out=out), out):
+                np.testing.assert_array_equal(made, high)
+            np.testing.assert_array_equal(upscale.run_tensor(tensors), high_tensors)
+            assert upscale.tiling is not None
+            assert upscale.tiling.form == "whole"
+            assert set(small.seen) == {60 * 80}
+
+
+def test_an_engine_that_runs_in_turn_needs_one_frames_memory(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "BYTES_PER_PIXEL", {("tiny", 2, "ort-cpu"): 10_000})
+    monkeypatch.setattr(memory, "bytes_per_pixel", per_pixel)
+    for in_turn in (False, True):
+        monkeypatch.setattr(OrtCpu, "runs_in_turn", in_turn)
+        with Upscaler(local, threads=1, memory_mib=140) as upscale:
+            assert upscale._tiling.fits(60, 80, 1)
+            assert upscale._tiling.fits(60, 80, 8) is in_turn
+            assert not upscale._tiling.fits(60, 80, 1000)
 
 
 def test_the_forecast_decides(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:

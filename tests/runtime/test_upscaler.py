@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gidrn_runtime import EngineError, FrameTooLargeError, ModelError, Upscaler
+from gidrn_runtime import EngineError, FrameTooLargeError, ModelError, Upscaler, engines
 from gidrn_runtime.engines.ort_cpu import OrtCpu
 from gidrn_runtime.upscaler import frames_from_tensor, tensor_from_frames
 
@@ -221,6 +222,18 @@ def test_refuses_what_is_no_tensor(upscale: Upscaler, tensor: Any) -> None:
         upscale.run_tensor(tensor)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_refuses_what_is_not_finite(upscale: Upscaler, value: float) -> None:
+    x = np.zeros((2, 3, 4, 5), np.float32)
+    x[1, 2, 3, 4] = value
+    with pytest.raises(
+        ValueError, match=rf"has {value} at row 3, column 4 of channel 2 of image 1"
+    ):
+        upscale.run_tensor(x)
+    x[...] = 3e38  # whose sum is not finite, and which is
+    upscale.run_tensor(x)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -291,6 +304,44 @@ def test_close_waits_for_calls_in_progress_and_refuses_new_ones(
         np.testing.assert_array_equal(high.result(10), repeat(photo))
         closing.result(10)
     assert upscale._engine._session is None  # type: ignore[attr-defined]
+
+
+FORK = """
+import os, sys, time, warnings
+import numpy as np
+from gidrn_runtime import Upscaler
+warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads
+frame = np.zeros((8, 8, 3), np.uint8)
+upscale = Upscaler("gidrn_x4", engine={engine!r}, threads=2)
+upscale(frame)
+child = os.fork()
+if child == 0:
+    try:
+        upscale(frame)
+    except RuntimeError as error:
+        print(error, flush=True)
+    upscale.close()
+    del upscale
+    os._exit(7)
+until = time.monotonic() + 40
+while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < until:
+    time.sleep(0.01)
+if ended[0] == 0:
+    os.kill(child, 9)
+    sys.exit("the fork hangs")
+print(os.waitstatus_to_exitcode(ended[1]), upscale(frame).shape)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+@pytest.mark.parametrize("engine", ["native", "ort-cpu"])
+def test_a_fork_is_told_to_open_its_own(engine: str, run_python: Any, shipped_model: Path) -> None:
+    if not engines.status(engine).available:
+        pytest.skip(f"{engine} is not here")
+    done = run_python(FORK.format(engine=engine))
+    assert done.returncode == 0, done.stderr
+    assert "was opened in process" in done.stdout
+    assert done.stdout.endswith("7 (32, 32, 3)\n")
 
 
 def test_a_fixed_size_is_kept_to(make_model: Any, repeat: Repeat) -> None:

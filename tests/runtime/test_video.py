@@ -527,6 +527,16 @@ def test_an_odd_result_is_refused(
     assert "105x81 has an odd side" in told
 
 
+def test_files_named_by_their_time(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg takes what stands before a colon for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "12:30.mp4", range(0, 9000, 3600))
+    enlarge(Path("12:30.mp4"), "2026-11-26T12:30.mkv", tiny)
+    assert len(times_of(tmp_path / "2026-11-26T12:30.mkv")) == 3
+
+
 def test_gray_stays_gray(tmp_path: Path, make_model: Any) -> None:
     source = tmp_path / "in.mkv"
     write_video(source, range(0, 18000, 3600), codec="ffv1", pixel_format="gray")

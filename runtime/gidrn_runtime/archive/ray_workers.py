@@ -19,6 +19,7 @@ from gidrn_runtime import (
     EngineError,
     EngineUnavailable,
     engine_choice,
+    models,
     optional,
     plans,
     processor,
@@ -50,6 +51,15 @@ def import_ray() -> Any:
     return optional.load("ray", "--ray needs Ray", REMEDY, EngineUnavailable)
 
 
+def files_of(model: Path) -> dict[str, bytes]:
+    """Name -> content of all files that a model is: itself, and what lies beside it for frames that
+    want tiles, or says what a plan is. Raises OSError."""
+    beside = [model.with_name(model.stem + models.TILES_SUFFIX)]
+    if plans.is_plan(model):
+        beside = [plans.sidecar_path(model)]
+    return {file.name: file.read_bytes() for file in (model, *beside) if file.exists()}
+
+
 class RayPool(WorkerPool):
     """`workers` actors on the cluster at `address`; None takes as many as there are accelerators,
     or CPUs by `threads` where there are none.
@@ -74,11 +84,7 @@ class RayPool(WorkerPool):
         try:
             self._join(address, workers, threads)
             workers, resources, threads = self._share(engine, workers, threads)
-            files = {model.name: model.read_bytes()}
-            if plans.is_plan(model):
-                facts = plans.sidecar_path(model)
-                files[facts.name] = facts.read_bytes()
-            self._files = self._ray.put(files)
+            self._files = self._ray.put(files_of(model))
             remote = self._ray.remote(_RayWorker)
             for _ in range(workers):
                 actor = remote.options(max_restarts=-1, max_task_retries=0, **resources).remote(

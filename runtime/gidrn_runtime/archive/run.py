@@ -286,7 +286,8 @@ def _remove_leftovers(item: Item, manifest: Manifest) -> None:
     """Remove the temporary file of a run that was killed while it wrote this picture."""
     record = manifest.get(item.name)
     if record is not None and record.state == WRITING:
-        for path in item.target.parent.glob(f".{glob.escape(item.target.name)}.*.part"):
+        start = glob.escape(image_files.temporary_start(item.target))
+        for path in item.target.parent.glob(f"{start}*.part"):
             with suppress(OSError):
                 path.unlink()
 

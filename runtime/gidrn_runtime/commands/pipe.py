@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -29,9 +28,11 @@ from gidrn_runtime.console import (
     complain,
     frame_size_hw,
     interruptible,
+    nobody_reads,
     open_upscaler,
 )
 from gidrn_runtime.frames import upscale_image
+from gidrn_runtime.streams.sinks import write_whole
 
 HELP = "enlarge raw frames from stdin to stdout"
 DESCRIPTION = (
@@ -43,8 +44,6 @@ DESCRIPTION = (
 
 BYTES_PER_PIXEL = {"bgr24": 3, "rgb24": 3, "gray": 1}
 YCBCR = [name for name, layout in PIXEL_FORMATS.items() if layout.halved_hw is not None]
-BROKEN_PIPE = 128 + 13
-"""What a shell says of a program that ends by SIGPIPE."""
 
 Convert = Callable[[npt.NDArray[np.uint8]], bytes]
 
@@ -114,13 +113,11 @@ def run(arguments: argparse.Namespace) -> int:
                     f"enlarged. Is --size {width}x{height} --pixel-format {name} what comes in?"
                 )
             high = interruptible(partial(convert, data))
-            sys.stdout.buffer.write(high)
+            write_whole(sys.stdout.buffer, high)
             sys.stdout.buffer.flush()
             count += 1
     except BrokenPipeError:
-        # Nothing is said, as of any program in a pipe; nor when Python flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return nobody_reads()
     upscaler.close()
     if count == 0:
         complain("no frame came in")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gidrn_runtime import Stream, Upscaler
-from gidrn_runtime.console import INTERRUPTED, add_model_options, complain, open_upscaler
+from gidrn_runtime.console import add_model_options, complain, nobody_reads, open_upscaler
 from gidrn_runtime.streams.ladder import Ladder, lower_rungs
 from gidrn_runtime.streams.stream import POLICIES
 
@@ -21,7 +21,7 @@ HELP = "enlarge a camera, a network stream, a video file or a folder as it comes
 DESCRIPTION = (
     "Enlarge frames as they come, and tell every second what became of them. With the policy live "
     "the newest frame wins and none older than --age-ms is handed over; a lost camera or address "
-    "is opened again. With file nothing is dropped. Ctrl-C ends it."
+    "is opened again. With file nothing is dropped. Ctrl-C, or SIGTERM, ends it."
 )
 
 
@@ -60,7 +60,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the stream to its end; the report goes to stderr."""
+    """Run the stream to its end; the report goes to stderr. 130 or 143 where a signal ended it, 141
+    where nobody reads stdout any more."""
     if arguments.seconds is not None and arguments.seconds <= 0:
         raise ValueError(f"--seconds is a time above 0, not {arguments.seconds:g}")
     with open_upscaler(arguments) as upscale:
@@ -76,9 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
         sink = open_sink(arguments, upscale)
         ending = Ending(stream, arguments.seconds)
-        with stream, Reporter(lambda: str(stream.statistics())), ending:
-            stream.run(sink)
-    return INTERRUPTED if ending.interrupted else 0
+        try:
+            with stream, Reporter(lambda: str(stream.statistics())), ending:
+                stream.run(sink)
+        except BrokenPipeError:
+            if arguments.out != "-":
+                raise
+            return nobody_reads()
+    return ending.code
 
 
 def open_sink(arguments: argparse.Namespace, upscale: Upscaler) -> Any:
@@ -100,30 +106,36 @@ def _forget(_: object) -> None:
 
 
 class Ending:
-    """Ends a stream after a time or at Ctrl-C, the second of which ends the program at once."""
+    """Ends a stream after a time, at Ctrl-C or at SIGTERM, as service managers send it; the second
+    of which ends the program at once."""
 
     def __init__(self, stream: Stream, seconds: float | None) -> None:
-        self.interrupted = False
+        self.code = 0
+        """What the program ends with: 0, or as of one that was ended by the signal."""
         self._stream = stream
         self._timer = None if seconds is None else threading.Timer(seconds, self._stop)
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> None:
         if self._timer is not None:
             self._timer.daemon = True
             self._timer.start()
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupt)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._interrupt)
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        self._restore()
 
-    def _interrupt(self, *_: object) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self._before)
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _interrupt(self, number: int, _: object) -> None:
+        self.code = 128 + number
+        self._restore()
         complain("ends with the frame that is being enlarged; Ctrl-C again ends at once")
         threading.Thread(target=self._stop, daemon=True).start()
 

@@ -60,6 +60,9 @@ class Engine(ABC):
     opens_slowly: ClassVar[bool] = False
     """Whether opening a model takes a second or more: ``auto`` then times it on request alone."""
 
+    runs_in_turn: ClassVar[bool] = False
+    """Whether it takes the images of a batch one after the other, in one image's working memory."""
+
     metadata: dict[str, str]
     """The model's own key-value pairs, as the export wrote them."""
     inputs: tuple[TensorSpec, ...]

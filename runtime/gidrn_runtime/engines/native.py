@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,6 +143,9 @@ class Network:
         if not self._handle:
             raise EngineError("native has too little memory for the network or for its threads")
         self.scale = config.scale
+        # Also where nobody closes it. Not at the process's end: a thread may be at a run then.
+        self._release = weakref.finalize(self, _release, loaded, self._handle, os.getpid())
+        self._release.atexit = False
 
     def memory(self, height: int, width: int) -> int:
         """Bytes of working memory for one image."""
@@ -178,9 +182,15 @@ class Network:
         return high
 
     def close(self) -> None:
-        if self._handle:
-            self._library.gidrn_close(self._handle)
-            self._handle = None
+        self._handle = None
+        self._release()
+
+
+def _release(loaded: Any, handle: int, opened_in: int) -> None:
+    """Free a network, its threads and its memory. In a fork, which has no such threads to wait for,
+    it is left to the process's end."""
+    if os.getpid() == opened_in:
+        loaded.gidrn_close(handle)
 
 
 class Native(Engine):
@@ -188,13 +198,14 @@ class Native(Engine):
 
     Weights come from the ordinary ONNX file. Any number of threads may call `run`: each call has
     its own working memory, one of which is kept for the next call of the same size, and all share
-    `threads` threads (the machine's cores by default). The output is the same to the bit for each
+    `threads` threads (the cores it may use by default). The output is the same to the bit for each
     number of threads. With the shipped models the working memory is eight times height x width x
     channels floats.
     """
 
     name = "native"
     tile_engine = "ort-cpu"
+    runs_in_turn = True
     remedy = (
         "install a C++ compiler (on Debian: apt install g++) and gidrn again, without a cached "
         "wheel: pip install --no-cache-dir --force-reinstall --no-deps gidrn"

@@ -183,7 +183,7 @@ struct Area {  // of pixels, the ends excluded
 };
 
 struct Layout {
-  int height, width, channels, kept, threads, out_blocks;  // kept: maps from block to block
+  int height, width, channels, kept, threads, out_blocks, windows;  // kept: maps between blocks
 
   int columns() const { return round_up(width, kTile) + 2; }
   Cut spans() const { return cut(width, kTile, (width + kSpan - 1) / kSpan); }
@@ -223,10 +223,11 @@ struct Layout {
   size_t statistics_size() const {
     return static_cast<size_t>(height) * spans().parts * channels * 2;
   }
+  size_t sums_size() const { return static_cast<size_t>(height) * windows * 2; }
   uint64_t bytes() const {
     const size_t floats = maps() * map_size() + zeros_size() + image_size() + planes_size() +
                           threads * (ring_size() + kTile * row_size()) + statistics_size();
-    return static_cast<uint64_t>(floats) * sizeof(float);
+    return static_cast<uint64_t>(floats) * sizeof(float) + sums_size() * sizeof(double);
   }
 };
 
@@ -497,7 +498,9 @@ int GidrnNetwork::kept() const {
 }
 
 Layout GidrnNetwork::layout(int height, int width) const {
-  return {height, width, config_.channels, kept(), pool_.size(), fine_.out_blocks};
+  int windows = 0;
+  for (int i = 0; config_.anrb && i < config_.pools; ++i) windows += config_.pool_sizes[i];
+  return {height, width, config_.channels, kept(), pool_.size(), fine_.out_blocks, windows};
 }
 
 std::unique_ptr<Scratch> GidrnNetwork::borrow(int height, int width) {
@@ -743,11 +746,7 @@ void GidrnNetwork::attend(Scratch& s, int map) {
         sums[2 * i + 1] += to[2][x];
       }
   });
-  std::vector<float> key, value;
-  if (!config_.pools) {
-    key.assign(keys, keys + size);
-    value.assign(values, values + size);
-  }
+  std::vector<float> pooled_keys, pooled_values;
   for (int level = 0, first = 0; level < config_.pools; first += config_.pool_sizes[level++])
     for (int i = first; i < first + config_.pool_sizes[level]; ++i)
       for (int j = first; j < first + config_.pool_sizes[level]; ++j) {
@@ -757,20 +756,23 @@ void GidrnNetwork::attend(Scratch& s, int map) {
             sums[k] += s.sums[(static_cast<size_t>(y) * across.count() + j) * 2 + k];
         const double area = static_cast<double>(down.end[i] - down.begin[i]) *
                             (across.end[j] - across.begin[j]);
-        key.push_back(static_cast<float>(sums[0] / area));
-        value.push_back(static_cast<float>(sums[1] / area));
+        pooled_keys.push_back(static_cast<float>(sums[0] / area));
+        pooled_values.push_back(static_cast<float>(sums[1] / area));
       }
-  const float least_key = *std::min_element(key.begin(), key.end());
-  const float most_key = *std::max_element(key.begin(), key.end());
+  const ptrdiff_t points = config_.pools ? static_cast<ptrdiff_t>(pooled_keys.size()) : size;
+  const float* const key = config_.pools ? pooled_keys.data() : keys;
+  const float* const value = config_.pools ? pooled_values.data() : values;
+  const float least_key = *std::min_element(key, key + points);
+  const float most_key = *std::max_element(key, key + points);
   const auto exact = [&](float q) {
     const float most = std::max(q * least_key, q * most_key);
-    float weights = 0, sum = 0;
-    for (size_t j = 0; j < key.size(); ++j) {
+    double weights = 0, sum = 0;  // of a frame's points, of which float would lose the last
+    for (ptrdiff_t j = 0; j < points; ++j) {
       const float weight = expf(q * key[j] - most);
       weights += weight;
       sum += weight * value[j];
     }
-    return sum / weights;
+    return static_cast<float>(sum / weights);
   };
   const float slope = std::max((most_key - least_key) / 4.f, 1e-6f);
   const auto warp = [&](float q) { return copysignf(logf(1 + fabsf(q) * slope), q); };

@@ -7,6 +7,7 @@ everything).
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import deque
@@ -21,6 +22,8 @@ from gidrn_runtime.streams.sources import Captured, Clock
 from gidrn_runtime.upscaler import Frame
 
 REMEDY = 'pip install "gidrn[video]"'
+SECRET = re.compile(r"(?i)([?&][^=&]*(?:pass|pwd|token|key|auth|secret)[^=&]*=)[^&]*")
+"""What an address tells behind its ``?`` that is not for everybody."""
 MOST_DAMAGED = 100
 """Damaged packets in a row after which a stream from the network counts as lost."""
 
@@ -50,9 +53,10 @@ class Decoded:
         """
         self._av = import_av()
         self.reopens = is_address(name)
-        self._address = name
+        # Of a file 12:30.mp4 FFmpeg would take what stands before the colon for a protocol.
+        self._address = name if self.reopens else os.path.abspath(name)
         self._has_least_delay = is_live and self.reopens
-        self._name = re.sub(r"//[^/@]*@", "//***@", name)  # errors and logs tell no passwords
+        self._name = without_passwords(name)  # what errors and logs tell
         self._color, self._is_paced = color, is_live and not self.reopens
         self._timeout_s = timeout_s
         self._options = dict(options or {})
@@ -146,6 +150,8 @@ class Decoded:
         return frame if turns == 0 else np.ascontiguousarray(np.rot90(frame, turns))
 
     def _reason(self, error: Exception) -> str:
+        if isinstance(error, self._av.FFmpegError):  # which a traceback shows as the cause
+            error.args = (*error.args[:2], self._name)
         if isinstance(error, self._av.ExitError):
             return f"nothing came for {self._timeout_s:g} s"
         return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -154,6 +160,14 @@ class Decoded:
 def is_address(name: str) -> bool:
     """Whether `name` begins with a scheme, as rtsp://."""
     return re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE) is not None
+
+
+def without_passwords(address: str) -> str:
+    """An address whose user, password and secrets behind a ``?`` are asterisks."""
+    address = re.sub(r"(?<=//)[^/]+(?=@)", "***", address, count=1)
+    return re.sub(
+        r"(?i)([?&][^=&]*(?:pass|pwd|token|key|auth|secret)[^=&]*=)[^&]*", r"\1***", address
+    )
 
 
 def import_av() -> Any:

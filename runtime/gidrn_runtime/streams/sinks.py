@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +106,28 @@ class RawSink:
                 f"raw frames are of one size, but after {self._size} came {size}; write to a "
                 "folder instead"
             )
-        self._file.write(shown.frame.tobytes())
+        write_whole(self._file, shown.frame.tobytes())
 
     def close(self) -> None:
         """Write what is still held back; whose file it is closes it."""
         self._file.flush()
+
+
+def write_whole(file: BinaryIO, data: bytes) -> None:
+    """Write all of `data`: a file without a buffer, as stdout is under PYTHONUNBUFFERED, takes a
+    part of it where a stop or a full disk comes in between.
+
+    Raises OSError: the file takes no more.
+    """
+    if not isinstance(file, io.RawIOBase):
+        file.write(data)
+        return
+    left = memoryview(data)
+    while left:
+        taken = file.write(left)
+        if taken is None:
+            raise BlockingIOError("frames are written to files that wait; this one is non-blocking")
+        left = left[taken:]
 
 
 class WindowSink:

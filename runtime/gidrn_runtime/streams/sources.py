@@ -9,6 +9,7 @@ import os
 import queue
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Captured:
     """Converts it to uint8 (H, W, 3); called once, in another thread, and only where the frame is
     really used."""
     name: str | None = None
-    """What it is called, such as an image file's name without extension."""
+    """What it is called, such as an image file's name; without extension where that is enough."""
 
 
 @runtime_checkable
@@ -138,19 +139,27 @@ class FrameFeed:
 
 
 class Folder:
-    """The image files of a folder in natural order (2.png before 10.png), 8-bit gray or colour."""
+    """The image files of a folder in natural order (2.png before 10.png), 8-bit gray or colour.
+
+    Names that begin with a dot are left out, as those that macOS writes beside its files.
+    """
 
     reopens = False
 
     def __init__(self, folder: Path) -> None:
         """Raises ValueError where `folder` holds no image."""
         self._paths = sorted(
-            (path for path in folder.iterdir() if path.suffix.lower() in image_files.FORMATS),
+            (
+                path
+                for path in folder.iterdir()
+                if path.suffix.lower() in image_files.FORMATS and not path.name.startswith(".")
+            ),
             key=lambda path: natural_key(path.name),
         )
         if not self._paths:
             kinds = ", ".join(image_files.FORMATS)
             raise ValueError(f"{folder} holds no image file ({kinds})")
+        self._stems = Counter(path.stem for path in self._paths)
         self._left: Iterator[Path] = iter(())
 
     def open(self) -> None:
@@ -170,7 +179,9 @@ class Folder:
                 "enlarge images with alpha or 16 bits by the command upscale"
             )
         frame = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-        return Captured(began, clock() - began, lambda: frame, path.stem)
+        is_alone = self._stems[path.stem] == 1  # else a.png and a.jpg would have one name
+        name = path.stem if is_alone else path.name
+        return Captured(began, clock() - began, lambda: frame, name)
 
     def interrupt(self) -> None:
         """Files do not keep anyone waiting."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gidrn_runtime.video.encoders import Encoding, configure
-from gidrn_runtime.video.library import import_av
+from gidrn_runtime.video.library import ffmpeg_name, import_av
 from gidrn_runtime.video.segments import Segment, WorkFolder, read_packets, read_segment
 from gidrn_runtime.video.source import VideoFacts, is_cover, open_container, origin
 
@@ -139,7 +139,7 @@ def join(
             open_container(source_path) as source,
             # No dates and random numbers of the muxer's own: a resumed job gives the same file.
             av.open(
-                str(target),
+                ffmpeg_name(target),
                 "w",
                 format=encoding.container,
                 container_options=options | {"fflags": "+bitexact"},

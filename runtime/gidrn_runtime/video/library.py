@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from gidrn_runtime import optional
@@ -16,3 +17,9 @@ def import_av() -> Any:
         ImportError: it is missing or does not start here, with the remedy.
     """
     return optional.load("av", "video needs PyAV", REMEDY)
+
+
+def ffmpeg_name(path: str | os.PathLike[str]) -> str:
+    """What FFmpeg takes for the file `path`: of a relative one such as ``12:30.mp4`` it would take
+    what stands before the colon for a protocol."""
+    return os.path.abspath(path)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from gidrn_runtime.colour import PIXEL_FORMATS, Coding, PixelFormat, Plane, Planes, split
-from gidrn_runtime.video.library import import_av
+from gidrn_runtime.video.library import ffmpeg_name, import_av
 
 UNSPECIFIED = 2
 """H.273's number for a matrix, primaries or transfer characteristic that is not told."""
@@ -137,7 +137,7 @@ def open_container(path: Path) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(ffmpeg_name(path), metadata_errors="replace")
     except av.FFmpegError as error:
         if isinstance(error, PermissionError):
             raise OSError(f"{path} may not be read by this user") from error

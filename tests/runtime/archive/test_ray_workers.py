@@ -13,8 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from gidrn_runtime.archive.ray_workers import files_of
+
 CASES = Path(__file__).with_name("ray_cases.py")
 ROOT = CASES.parents[3]
+
+
+def test_what_lies_beside_a_model_travels_with_it(tmp_path: Path) -> None:
+    names = ("mine.onnx", "mine_tiles.onnx", "other.onnx", "mine.plan", "mine.plan.json")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    assert files_of(tmp_path / "other.onnx") == {"other.onnx": b"other.onnx"}
+    assert list(files_of(tmp_path / "mine.onnx")) == ["mine.onnx", "mine_tiles.onnx"]
+    assert list(files_of(tmp_path / "mine.plan")) == ["mine.plan", "mine.plan.json"]
 
 
 def test_ray_workers() -> None:

@@ -99,7 +99,8 @@ class GidrnUpscale(GstBase.BaseTransform):  # type: ignore[misc] # gi has no typ
         type=str,
         default="auto",
         nick="engine",
-        blurb="ort-cpu, ort-cuda, tensorrt, tensorrt-rtx, or auto for the fastest that is there",
+        blurb="native, ort-cpu, openvino, ort-cuda, tensorrt, tensorrt-rtx, or auto for the "
+        "fastest that is there",
         flags=_FLAGS,
     )
     threads = GObject.Property(
