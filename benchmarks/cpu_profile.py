@@ -32,6 +32,7 @@ from benchmarks import (
     turns,
 )
 from benchmarks.contenders import TORCH, OfTorch
+from benchmarks.cpu_speed_tables import SMALL_SHARE
 from benchmarks.fps import numbers
 from benchmarks.markdown_table import markdown_table
 from benchmarks.ncnn_network import NcnnNetwork, why_absent
@@ -45,8 +46,6 @@ from gidrn_runtime.errors import EngineUnavailable
 RUNS_ON = {"native", "ort-cpu", "openvino", "torch-cpu", "ncnn"}
 """What a network can be run on here: engines of the runtime, PyTorch, and ncnn."""
 PROFILED = "ort-cpu"
-SMALL_SHARE = 0.005
-"""Operators that take less of a run than this stand together in the table."""
 WAITING = "OMP_WAIT_POLICY"
 """How OpenMP's threads wait, in the environment."""
 
