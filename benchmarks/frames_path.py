@@ -88,7 +88,7 @@ def measure(
         for size_hw in sizes_hw:
             frame = np.ascontiguousarray(smooth_noise(size_hw, seed=0)[..., ::-1])
             forms = forms_of(of_tensors, of_frames, size_hw)
-            taken = time_in_turns(forms, frame, rounds, time.perf_counter_ns)
+            taken = time_in_turns(forms, frame, rounds, time.perf_counter_ns, rest_s=REST_S)
             apart = levels_apart(forms, frame)
             plain = np.asarray(taken[PLAIN])
             what = What(
