@@ -161,6 +161,7 @@ def operators(
     found = []
     for name in names:
         file = exported_models.exported(name, scale, weights_root=weights_root)
+        where = records.here(threads)
         kinds = operator_times.profiled(file.path, size_hw, threads, runs)
         values: dict[str, Value] = {"table": "operators", "product_g_multiply_adds_per_s": rate}
         for kind in kinds:
@@ -181,7 +182,7 @@ def operators(
                 How(operator_times.PROTOCOL, clock="the profiler's", warm_up=2, samples=runs),
                 figures=[Figure.of(f"{kind.kind}: ms", kind.ms) for kind in kinds],
                 values=values,
-                where=records.here(threads),
+                where=where,
             )
         )
         print(f"\n{name}, {_size(size_hw)}, {threads} thread(s), operators on {PROFILED}:\n")
@@ -236,6 +237,7 @@ def kernels() -> Record | None:
     import hatch_build
 
     try:
+        where = records.here(1)
         instructions, found = native_kernels.measure()
     except (EngineUnavailable, hatch_build.NoCompilerError) as error:
         print(f"native's kernels left out: {error}", file=sys.stderr)
@@ -255,7 +257,7 @@ def kernels() -> Record | None:
         How(native_kernels.PROTOCOL, clock="std::chrono::steady_clock", samples=len(found[0].us)),
         figures=[Figure.of(f"{one.name}: us", one.us) for one in found],
         values=values,
-        where=records.here(1),
+        where=where,
     )
 
 

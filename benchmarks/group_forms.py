@@ -36,6 +36,7 @@ def measure(
     protocol = PROTOCOL.format(rest_ms=1000 * rest_s(engine))
     found: list[Record] = []
     for size_hw in sizes_hw:
+        where = records.here(None)
         with torch.inference_mode():
             choice, taken = to_onnx.choose_groups(network, labels, engine, size_hw=size_hw)
         found += [
@@ -56,7 +57,7 @@ def measure(
                     "engine_version": choice.engine_version,
                     "device": choice.device,
                 },
-                where=records.here(None),
+                where=where,
             )
             for form, ms in taken.items()
         ]
