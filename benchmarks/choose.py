@@ -13,6 +13,7 @@ finished bicubically, and the rungs of a `Stream`'s quality ladder.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from benchmarks import records, turns
 from benchmarks.fps import numbers
 from benchmarks.markdown_table import markdown_table
 from benchmarks.nearest_ways import SHARE, Nearest, at_true_size, nearest
-from benchmarks.records import How, Record, What
+from benchmarks.records import How, Record, What, Where
 from benchmarks.timed_options import (
     Option,
     factor_of,
@@ -120,12 +121,13 @@ def main(
     name = f"choose_{input}_x{scale}_{records.cpu_slug()}.json"
     path = out or records.RESULTS / "local" / name
     records.check_writable(path)
+    where = records.here()
     try:
         options, found = timed_options(names, size_hw, counts, memory_mib, print)
         text, others = answer(options, size_hw, scale, fps, memory_mib)
     except (EngineUnavailable, EngineError) as error:
         raise ValueError(str(error)) from error
-    records.write_records(path, [*found, *_answer_records(others, scale, fps)])
+    records.write_records(path, [*found, *_answer_records(others, scale, fps, where)])
     print(f"\n{table(options, fps)}\n\n{text}\n\nwritten to {path}")
     return 0 if others[0].seconds <= SHARE / fps else 3
 
@@ -183,7 +185,9 @@ def _advice(option: Option, result: Nearest) -> str:
     )
 
 
-def _answer_records(others: Sequence[Nearest], scale: int, fps: float) -> list[Record]:
+def _answer_records(
+    others: Sequence[Nearest], scale: int, fps: float, where: Where
+) -> list[Record]:
     """One record a way that was looked at; the first is the recommended or fastest one."""
     best = others[0]
     return [
@@ -204,7 +208,7 @@ def _answer_records(others: Sequence[Nearest], scale: int, fps: float) -> list[R
                 "fps_wanted": fps,
                 "holds": _holds(one, fps),
             },
-            where=records.here(one.threads),
+            where=dataclasses.replace(where, threads=one.threads),
         )
         for one in others
     ]

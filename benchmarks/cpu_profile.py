@@ -32,6 +32,7 @@ from benchmarks import (
     turns,
 )
 from benchmarks.contenders import TORCH, OfTorch
+from benchmarks.cpu_speed_tables import SMALL_SHARE
 from benchmarks.fps import numbers
 from benchmarks.markdown_table import markdown_table
 from benchmarks.ncnn_network import NcnnNetwork, why_absent
@@ -45,8 +46,6 @@ from gidrn_runtime.errors import EngineUnavailable
 RUNS_ON = {"native", "ort-cpu", "openvino", "torch-cpu", "ncnn"}
 """What a network can be run on here: engines of the runtime, PyTorch, and ncnn."""
 PROFILED = "ort-cpu"
-SMALL_SHARE = 0.005
-"""Operators that take less of a run than this stand together in the table."""
 WAITING = "OMP_WAIT_POLICY"
 """How OpenMP's threads wait, in the environment."""
 
@@ -162,6 +161,7 @@ def operators(
     found = []
     for name in names:
         file = exported_models.exported(name, scale, weights_root=weights_root)
+        where = records.here(threads)
         kinds = operator_times.profiled(file.path, size_hw, threads, runs)
         values: dict[str, Value] = {"table": "operators", "product_g_multiply_adds_per_s": rate}
         for kind in kinds:
@@ -182,7 +182,7 @@ def operators(
                 How(operator_times.PROTOCOL, clock="the profiler's", warm_up=2, samples=runs),
                 figures=[Figure.of(f"{kind.kind}: ms", kind.ms) for kind in kinds],
                 values=values,
-                where=records.here(threads),
+                where=where,
             )
         )
         print(f"\n{name}, {_size(size_hw)}, {threads} thread(s), operators on {PROFILED}:\n")
@@ -237,6 +237,7 @@ def kernels() -> Record | None:
     import hatch_build
 
     try:
+        where = records.here(1)
         instructions, found = native_kernels.measure()
     except (EngineUnavailable, hatch_build.NoCompilerError) as error:
         print(f"native's kernels left out: {error}", file=sys.stderr)
@@ -256,7 +257,7 @@ def kernels() -> Record | None:
         How(native_kernels.PROTOCOL, clock="std::chrono::steady_clock", samples=len(found[0].us)),
         figures=[Figure.of(f"{one.name}: us", one.us) for one in found],
         values=values,
-        where=records.here(1),
+        where=where,
     )
 
 

@@ -128,6 +128,7 @@ def main(
     found: list[Record] = []
     rows: list[list[str]] = []
     for count in counts:
+        where = records.here(count)
         samples, outputs = time_in_turns(
             {key: proto for key, (proto, _) in made.items()}, tensor.numpy(), count, runs
         )
@@ -149,7 +150,7 @@ def main(
                         "levels_from_torch": levels,
                         "time_over_torch_export": round(ratio, 3),
                     },
-                    where=records.here(count),
+                    where=where,
                 )
             )
             rows.append(

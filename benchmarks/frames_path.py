@@ -86,9 +86,10 @@ def measure(
         Upscaler(files[1].path, ENGINE, threads=threads) as of_frames,
     ):
         for size_hw in sizes_hw:
+            where = records.here(threads)
             frame = np.ascontiguousarray(smooth_noise(size_hw, seed=0)[..., ::-1])
             forms = forms_of(of_tensors, of_frames, size_hw)
-            taken = time_in_turns(forms, frame, rounds, time.perf_counter_ns)
+            taken = time_in_turns(forms, frame, rounds, time.perf_counter_ns, rest_s=REST_S)
             apart = levels_apart(forms, frame)
             plain = np.asarray(taken[PLAIN])
             what = What(
@@ -109,7 +110,7 @@ def measure(
                         How(PROTOCOL, CLOCK, "in and out", WARM_UP, rounds),
                         figures=[Figure.of("end_to_end_ms", taken[name])],
                         values=values,
-                        where=records.here(threads),
+                        where=where,
                     )
                 )
     return found

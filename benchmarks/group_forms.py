@@ -15,7 +15,7 @@ from benchmarks import exported_models, records
 from benchmarks.markdown_table import markdown_table
 from benchmarks.records import Figure, How, Record, What
 from export import to_onnx
-from export.group_forms import REST_S, ROUNDS, WARM_UP
+from export.group_forms import ROUNDS, WARM_UP, rest_s
 from export.proof import Dtype
 from export.to_onnx import Labels
 from gidrn import command_line
@@ -23,7 +23,7 @@ from gidrn import command_line
 PROTOCOL = (
     "forms of one network in turns, the order moving on by one a round; uint8 frame in host memory "
     "to uint8 frame in host memory; batch 1; the engine's own number of threads; "
-    f"{REST_S * 1000:.0f} ms of rest before each run"
+    "{rest_ms:.0f} ms of rest before each run"
 )
 
 
@@ -33,8 +33,10 @@ def measure(
     """A record of every form at every size."""
     network, weights, _ = exported_models.with_weights(model, scale, None)
     labels = Labels(model, scale, "random", "", "global", dtype=dtype)
+    protocol = PROTOCOL.format(rest_ms=1000 * rest_s(engine))
     found: list[Record] = []
     for size_hw in sizes_hw:
+        where = records.here(None)
         with torch.inference_mode():
             choice, taken = to_onnx.choose_groups(network, labels, engine, size_hw=size_hw)
         found += [
@@ -46,7 +48,7 @@ def measure(
                     weights=weights,
                     input="noise",
                 ),
-                How(PROTOCOL, "time.perf_counter_ns", "in and out", WARM_UP, ROUNDS),
+                How(protocol, "time.perf_counter_ns", "in and out", WARM_UP, ROUNDS),
                 figures=[Figure.of("end_to_end_ms", ms)],
                 values={
                     "merged_groups": form,
@@ -55,7 +57,7 @@ def measure(
                     "engine_version": choice.engine_version,
                     "device": choice.device,
                 },
-                where=records.here(None),
+                where=where,
             )
             for form, ms in taken.items()
         ]

@@ -174,6 +174,7 @@ def score(
     """A record a set and quantised file: its PSNR beside that of the FP32 file."""
     found = []
     for dataset, paths in sets.items():
+        where = records.here(threads)
         with Upscaler(source, engine="ort-cpu", color="rgb", threads=threads) as upscale:
             scale = upscale.scale
             plain = scores(upscale, paths, f"{dataset} FP32")
@@ -198,7 +199,7 @@ def score(
                         "largest_loss_db": float(-change.min()),
                         "bytes_fp32": source.stat().st_size,
                     },
-                    where=records.here(threads),
+                    where=where,
                 )
             )
     return found

@@ -69,6 +69,7 @@ def main(
         to_onnx.export(network, files[how], labels, how=how)
     found: list[Record] = []
     for size_hw in sizes_hw:
+        where = records.here(threads)
         samples, largest = _in_turns(files, wanted, threads, size_hw, runs) if runs else ({}, {})
         for name in wanted:
             for how, file in files.items():
@@ -93,7 +94,7 @@ def main(
                         else How("memory alone"),
                         figures=figures,
                         values=values,
-                        where=records.here(threads),
+                        where=where,
                     )
                 )
                 records.write_records(path, found)

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Mapping
@@ -40,8 +39,6 @@ SCHEMA = "gidrn-replay/1"
 
 PRIOR_S = 30.0
 """How many seconds of measuring the forecasts count for."""
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 _SHOWN = (
     *("report_*.py", "replay.py", "noise.py", "audit.py", "contradictions/*.py"),
@@ -77,14 +74,6 @@ class Progress:
     """What there is no figure of from here, with the reason."""
     seconds: float
     """Of this run."""
-
-
-def parse_budget(text: str) -> float:
-    """Seconds from "20m", "90s" or "1.5h". Raises ValueError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise ValueError(f"--budget wants a time such as 90s, 20m or 2h, not {text!r}")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 def machine(device: str) -> str:
@@ -285,7 +274,7 @@ def main(
         out: folder for the parts' JSON files, the pictures and report.html;
             benchmarks/results/MACHINE by default.
     """
-    seconds = parse_budget(budget)
+    seconds = command_line.duration_s(budget)
     device = world.choose_device(device)
     if device not in ("cpu", "cuda"):
         raise ValueError(

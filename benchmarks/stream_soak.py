@@ -53,7 +53,8 @@ def main(
     size_hw = parse_size(size)
     path = out or records.RESULTS / "local" / f"soak_{Path(model).stem}_{records.cpu_slug()}.json"
     records.check_writable(path)
-    commit = records.commit_of(records.PROJECT)  # before half an hour in which it may move on
+    # Before half an hour in which both may move on:
+    where, commit = records.here(threads), records.commit_of(records.PROJECT)
     task = Task(model, minutes, size_hw, fps, age_ms, threads, restart_minutes)
     done = in_its_own_process(task)
     what, values = done["what"], done["values"]
@@ -70,7 +71,7 @@ def main(
         How(PROTOCOL, "time.monotonic", "in and out", samples=len(done["rss_mib"])),
         figures=[Figure.of("rss_mib", done["rss_mib"])],
         values=values,
-        where=records.here(threads),
+        where=where,
         commit=commit,
     )
     records.write_records(path, [entry])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks import low_images, records, turns
 from benchmarks.low_images import smooth_noise
-from benchmarks.records import Figure, How, Record, Value, What
+from benchmarks.records import Figure, How, Record, Value, What, Where
 from gidrn_runtime import Upscaler, engine_choice, engines, memory, models
 from gidrn_runtime.errors import EngineUnavailable, FrameTooLargeError
 
@@ -115,6 +115,7 @@ def timed_options(
 
     Raises EngineUnavailable where no engine here takes one of them.
     """
+    where = records.here()
     with ExitStack() as stack:
         opened: dict[str, tuple[str, int | None, Upscaler]] = {}
         for name in names:
@@ -146,7 +147,8 @@ def timed_options(
         ]
         found = [by_tile_engine(option, found) for option in found]
     return found, [
-        _record(option, size_hw, times[key]) for option, key in zip(found, opened, strict=True)
+        _record(option, size_hw, times[key], where)
+        for option, key in zip(found, opened, strict=True)
     ]
 
 
@@ -228,7 +230,10 @@ def timed(enlarge: Enlarge, size_hw: tuple[int, int]) -> float:
 
 
 def _record(
-    option: Option, size_hw: tuple[int, int], times: list[tuple[tuple[int, int], list[float]]]
+    option: Option,
+    size_hw: tuple[int, int],
+    times: list[tuple[tuple[int, int], list[float]]],
+    where: Where,
 ) -> Record:
     finite = math.isfinite(option.seconds)
     values: dict[str, Value] = {
@@ -255,7 +260,7 @@ def _record(
         ),
         figures=[Figure.of(f"{size_text(timed_hw)}_ms", ms) for timed_hw, ms in times],
         values=values,
-        where=records.here(option.threads),
+        where=dataclasses.replace(where, threads=option.threads),
     )
 
 

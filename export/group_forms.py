@@ -33,7 +33,8 @@ Clock = Callable[[], int]
 WARM_UP = 3
 ROUNDS = 15
 REST_S = 0.05
-"""Before each run, since ONNX Runtime's threads spin for some 30 ms after one."""
+"""Before each run on a CPU, since ONNX Runtime's threads spin for some 30 ms after one. A GPU would
+lower its clocks."""
 
 WORTH = 0.98
 """A form with more multiply-adds is taken where it needs at most this share of the plain one's
@@ -132,7 +133,7 @@ def choose(
             write(form, path)
             opened[form] = stack.enter_context(open_form(path, engine, size_hw))
         frame = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
-        taken = time_in_turns(opened, frame, rounds, clock)
+        taken = time_in_turns(opened, frame, rounds, clock, rest_s=rest_s(engine))
         facts = opened[forms[0]].describe()
     plain = np.asarray(taken[forms[0]])
     over = {form: float(np.median(np.asarray(ms) / plain)) for form, ms in taken.items()}
@@ -167,8 +168,18 @@ def open_form(path: Path, engine: str, size_hw: tuple[int, int]) -> Upscaler:
         return Upscaler(path, engine=engine, check=False)
 
 
+def rest_s(engine: str) -> float:
+    """Rest before each run on an engine."""
+    return REST_S if engine in engines.ON_CPU else 0.0
+
+
 def time_in_turns(
-    forms: Mapping[str, Callable[[Frame], Frame]], frame: Frame, rounds: int, clock: Clock
+    forms: Mapping[str, Callable[[Frame], Frame]],
+    frame: Frame,
+    rounds: int,
+    clock: Clock,
+    *,
+    rest_s: float,
 ) -> dict[str, list[float]]:
     """Milliseconds of every run of every form, the order moving on by one each round."""
     taken: dict[str, list[float]] = {form: [] for form in forms}
@@ -176,7 +187,7 @@ def time_in_turns(
     for turn in range(WARM_UP + rounds):
         first = turn % len(names)
         for form in names[first:] + names[:first]:
-            time.sleep(REST_S)
+            time.sleep(rest_s)
             began = clock()
             forms[form](frame)
             if turn >= WARM_UP:

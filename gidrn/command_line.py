@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,14 @@ TOO_LITTLE_MEMORY = ("out of memory", "can't allocate memory")
 def words(text: str) -> tuple[str, ...]:
     """The parts of "a, b", each once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def duration_s(text: str) -> float:
+    """Seconds of "90s", "45m", "1.5h", or "90". Raises ValueError for other words, and for 0."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"a time is a number above 0 with s, m or h, such as 90s, not {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def run(main: Callable[..., int | None]) -> None:

@@ -92,6 +92,11 @@ class Recipe:
             raise ValueError(f"ema_decay lies in [0, 1), not {self.ema_decay}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is above 0, not {self.learning_rate}")
+        for name, known in (("schedule", ("halve", "cosine")), ("autocast", ("none", "bf16"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
+        if self.clip_gradient_norm is not None and not self.clip_gradient_norm > 0:
+            raise ValueError(f"clip_gradient_norm is above 0, not {self.clip_gradient_norm}")
 
     @property
     def network_config(self) -> Any:
@@ -198,8 +203,9 @@ RECIPES: dict[str, Recipe] = {
     **ABLATIONS[2],
     **ABLATIONS[3],
 }
-"""`paper_*`: Section 3.2 to the letter. `quick_*`: for hours on two cores rather than days on a
-GPU. `smoke`: seconds, to see that everything runs. `table*`: rows of ABLATIONS."""
+"""`paper_*`: Section 3.2 to the letter, but that averaged weights are kept beside it and chosen by
+photos held out. `quick_*`: for hours on two cores rather than days on a GPU. `smoke`: seconds, to
+see that everything runs. `table*`: rows of ABLATIONS."""
 
 
 def find(name: str) -> Recipe:

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import platform
-import re
 import signal
 import statistics
 import threading
@@ -276,14 +275,6 @@ def train(
     return run.step >= recipe.steps
 
 
-def parse_duration(text: str) -> float:
-    """Seconds of "90", "90s", "45m", "2h" or "1.5h"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise ValueError(f"a time limit is a number with s, m or h, such as 90s or 2h, not {text}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
 def adjust(recipe: Recipe, *, steps: int | None, **fields: Any) -> Recipe:
     """The recipe with the fields that are not None in place of its own."""
     if steps is not None:
@@ -372,7 +363,7 @@ def main(
     """
     began = time.monotonic()
     own = own_device(device)
-    whole = None if budget is None else parse_duration(budget)
+    whole = None if budget is None else command_line.duration_s(budget)
     if whole is not None and (steps is not None or resume is not None):
         raise ValueError("--budget fixes the length of a new run: leave out --steps and --resume")
     fixed = (recipe, steps, learning_rate, batch, patch, autocast, init_from, merge_groups)
@@ -383,7 +374,7 @@ def main(
             "--channels-last, --compile, --merge-groups and --init-from, or start anew with "
             "--init-from"
         )
-    limit = math.inf if time_limit is None else parse_duration(time_limit)
+    limit = math.inf if time_limit is None else command_line.duration_s(time_limit)
     folder, checkpoint = run_folder(out, resume)
     with (
         join_world(own) as world,

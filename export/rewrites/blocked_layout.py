@@ -37,7 +37,8 @@ def times_one(channels: int) -> nn.Conv2d:
 def apply(network: nn.Module) -> int:
     """Rewrite every LSRB of `network` in place; returns how many there were.
 
-    Raises RefusedError where there is none, or one whose channels do not divide into blocks.
+    Raises RefusedError where there is none, one whose channels do not divide into blocks, or one
+    that is rewritten already.
     """
     blocks = [part for part in network.modules() if isinstance(part, LSRB)]
     if not blocks:
@@ -46,6 +47,8 @@ def apply(network: nn.Module) -> int:
         channels = block.grouped.out_channels
         if channels % BLOCK:
             raise RefusedError(f"the blocked layout wants channels by {BLOCK}, not {channels}")
+        if isinstance(block.activation, nn.Sequential):
+            raise RefusedError("this network is in the blocked layout's form already")
     for block in blocks:
         behind = nn.Sequential(times_one(block.grouped.out_channels), block.activation)
         setattr(block, "activation", behind)  # noqa: B010, declared as LeakyReLU

@@ -325,6 +325,20 @@ def test_rates_are_measured_where_asked(monkeypatch: pytest.MonkeyPatch) -> None
     assert 1e-4 < rates.matmul_tflops < 1000
 
 
+def test_a_gpu_s_rates_are_free_of_the_host_s_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A played GPU: 1 ms a run on the device, and 1 ms to be waited for."""
+    now = 0
+
+    def pass_ms(ms: int) -> None:
+        nonlocal now
+        now += ms * 1_000_000
+
+    monkeypatch.setattr("benchmarks.device_floor.time.perf_counter_ns", lambda: now)
+    monkeypatch.setattr(device_floor, "synchronise", lambda _: pass_ms(1))
+    assert device_floor._fastest_s(lambda: pass_ms(1), "cuda") == pytest.approx(1.1e-3)
+    assert device_floor._fastest_s(lambda: pass_ms(1), "cpu") == pytest.approx(2e-3)
+
+
 def test_the_gpu_s_state_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "answer", lambda *_: "1980, 2619, 310.51, 41, P0")
     assert records.gpu_state() == "SM 1980 MHz, memory 2619 MHz, 310.51 W, 41 C, P0"

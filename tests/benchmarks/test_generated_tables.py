@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 
 from benchmarks import generated_tables, readme_tables, records, result_cells
 from benchmarks.generated_tables import DOCUMENTS, generated
+from benchmarks.result_cells import TIMES, number, results
+from gidrn import checkpoints, zoo
 
 TEXTS = {name: (records.PROJECT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
 
@@ -100,3 +103,21 @@ def test_the_check_needs_no_pytorch() -> None:
         [sys.executable, "-c", blocked, *paths], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_readme_s_words_on_fp16_are_the_results() -> None:
+    """Prose has no generator, and new weights once left it behind."""
+    found = results("fp16_quality")
+    for entry in found:
+        path = zoo.shipped_weights("gidrn", entry.what.scale)
+        assert entry.values["weights_sha256"] == checkpoints.sha256(path)
+    plans = {e.what.scale: json.loads(str(e.values["precision_plan"])) for e in found}
+    (parts,) = {plan["parts"] for plan in plans.values()}
+    further = {scale: len(plan["fp32"]) - 11 for scale, plan in plans.items()}
+    told = {scale: {0: "none", 1: "one"}.get(n, str(n)) for scale, n in further.items()}
+    worst = max(found, key=lambda entry: number(entry, "largest_difference_levels"))
+    levels = number(worst, "largest_difference_levels")
+    readme = " ".join(TEXTS["README.md"].replace(TIMES, "x").split())
+    assert f"Of G-IDRN's {parts} parts eleven stay FP32 with any weights" in readme
+    assert f"{told[2]} at x2, {told[4]} at x4, {told[3]} at x3." in readme
+    assert f"a value by {levels:.1f} levels (x{worst.what.scale}, {worst.what.input};" in readme

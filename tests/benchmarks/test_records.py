@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import math
@@ -14,6 +15,19 @@ import pytest
 
 from benchmarks import records
 from benchmarks.records import Commit, Figure, How, Record, What
+
+
+def test_a_machine_is_looked_at_before_it_is_measured_on() -> None:
+    """In the call that makes a record it would be the state after, said to be the one before."""
+    late = [
+        f"{path.name}:{call.lineno}"
+        for path in (records.PROJECT / "benchmarks").glob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "records.record"
+        for given in call.keywords
+        if given.arg == "where" and "here(" in ast.unparse(given.value)
+    ]
+    assert late == []
 
 
 def a_record() -> Record:

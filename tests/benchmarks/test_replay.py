@@ -46,19 +46,6 @@ Program = Callable[[str], str]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), (" 3m ", 180)]
-)
-def test_budgets(text: str, seconds: float) -> None:
-    assert replay.parse_budget(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "20", "m", "0s", "-3m", "3 days"])
-def test_other_budgets_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="such as 90s, 20m or 2h"):
-        replay.parse_budget(text)
-
-
 def test_the_command_says_what_it_does() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / "replay.py"), "--help"],

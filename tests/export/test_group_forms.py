@@ -41,12 +41,12 @@ class Machine:
         monkeypatch.setattr(group_forms, "open_form", lambda path, *_: Form(self, path.stem))
         monkeypatch.setattr(group_forms, "REST_S", 0)
 
-    def choose(self, tmp_path: Path, forms: list[str]) -> Choice:
+    def choose(self, tmp_path: Path, forms: list[str], engine: str = "ort-cpu") -> Choice:
         choice, taken = group_forms.choose(
             lambda form, path: None,
             forms,
             tmp_path,
-            engine="ort-cpu",
+            engine=engine,
             dtype="fp32",
             size_hw=(8, 12),
             clock=lambda: self.now,
@@ -104,6 +104,18 @@ def test_the_fastest_in_the_same_round_is_taken(
     assert told["median_ms"].keys() == ms.keys()
     words = choice.in_words()
     assert words.startswith(f"groups merged by {merged}, by time on played 1.0, none, fp32 at 8x12")
+
+
+@pytest.mark.parametrize(("engine", "rests"), [("ort-cpu", {0.05}), ("ort-cuda", {0.0})])
+def test_a_gpu_has_no_rest_in_which_its_clocks_fall(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, rests: set[float]
+) -> None:
+    machine = Machine(monkeypatch, {"1": [2.0], "all": [1.0]})
+    monkeypatch.setattr(group_forms, "REST_S", 0.05)
+    rested: list[float] = []
+    monkeypatch.setattr("export.group_forms.time.sleep", rested.append)
+    machine.choose(tmp_path, ["1", "all"], engine)
+    assert set(rested) == rests
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp16"])

@@ -248,6 +248,8 @@ def test_the_blocked_layout_s_form_is_the_same_to_the_bit() -> None:
     wanted = network(x)
     assert blocked_layout.apply(network) == 12
     assert torch.equal(network(x), wanted)
+    with pytest.raises(RefusedError, match="already"):  # a second pass would nest
+        blocked_layout.apply(network)
 
 
 @pytest.mark.parametrize(

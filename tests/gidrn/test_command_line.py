@@ -83,3 +83,17 @@ def test_too_little_memory_is_one_line(
     assert capsys.readouterr().err.startswith("error: too little memory")
     with pytest.raises(RuntimeError, match="something else"):
         command_line.run(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("20m", 1200), ("45 m", 2700), ("1.5h", 5400), (" 3m ", 180)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert command_line.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-3m", "m", "3 days", "1e3"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 90s, not"):
+        command_line.duration_s(text)

@@ -553,19 +553,6 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         runs.resume(tmp_path / "last.pt", "cpu")
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("45m", 2700), ("1.5h", 5400)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert train.parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "-3", "2 days", "h", "1e3"])
-def test_durations_that_are_none(text: str) -> None:
-    with pytest.raises(ValueError, match="time limit"):
-        train.parse_duration(text)
-
-
 def test_a_named_device_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert world.choose_device("auto") == "cpu"

@@ -80,6 +80,39 @@ def test_one_size_is_one_graph_on_memory_that_stays(make_model: MakeModel) -> No
     bound.close()
 
 
+class Replayed:
+    """A session that goes on as CUDA's graphs do: on the memory that its first run was bound to."""
+
+    def __init__(self, session: Any) -> None:
+        self.session, self.captured, self.fault = session, None, ""
+
+    def io_binding(self) -> Any:
+        return self.session.io_binding()
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if self.fault:
+            raise RuntimeError(self.fault)
+        self.captured = self.captured or binding
+        self.session.run_with_iobinding(self.captured, options)
+
+
+def test_a_graph_s_memory_outlives_a_failed_run(make_model: MakeModel) -> None:
+    """A captured graph neither follows another binding nor looks at a shape."""
+    path = make_model(mode="linear", size=(1, 4, 6))
+    engine, plain = OnCpu(path, 1), OrtCpu(path, 1)
+    session = engine._session = Replayed(engine._session)
+    tensors = [np.random.default_rng(seed).random((1, 3, 4, 6), np.float32) for seed in range(3)]
+    np.testing.assert_array_equal(engine.run(tensors[0]), plain.run(tensors[0]))
+    with pytest.raises(EngineError, match=r"takes \(1, 3, 4, 6\), not \(1, 3, 6, 4\)"):
+        engine.run(noise(1, 3, 6, 4))
+    np.testing.assert_array_equal(engine.run(tensors[1]), plain.run(tensors[1]))
+    session.fault = "lost"
+    with pytest.raises(EngineError, match="lost"):
+        engine.run(tensors[0])
+    session.fault = ""
+    np.testing.assert_array_equal(engine.run(tensors[2]), plain.run(tensors[2]))
+
+
 def test_where_a_graph_is_refused_the_numbers_are_the_same(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

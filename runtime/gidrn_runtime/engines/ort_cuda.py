@@ -149,10 +149,18 @@ class OrtCuda(OrtCpu):
                 self._write(tensor)
                 yield
             except Exception as error:
-                self._low = self._high = self._binding = None
+                if self.why_no_graph is not None or self._high is None:
+                    self._low = self._high = self._binding = None
                 raise self.failure(error) from error
 
     def _write(self, tensor: Array) -> None:
+        """Bring a tensor into the bound input; all is bound anew where its size is another.
+
+        A graph is replayed on the memory that it was captured with, whatever is bound later and
+        whatever its shape: that memory stays, after a failed run too.
+        """
+        if self.why_no_graph is None and tensor.shape != self.inputs[0].shape:
+            raise ValueError(f"the file takes {self.inputs[0].shape}, not {tensor.shape}")
         if self._low is not None and tuple(self._low.shape()) == tensor.shape:
             self._low.update_inplace(tensor)
             return
