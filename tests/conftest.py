@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +15,8 @@ from typing import NoReturn
 import pytest
 import torch
 from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(1)  # small tensors: more threads are slower, far slower on a busy machine
 os.environ["GIDRN_AUTO"] = "first"  # no test depends on which engine is faster at this moment
@@ -54,6 +59,35 @@ def made_once(
         return Path(shutil.copytree(made, tmp_path_factory.mktemp(name), dirs_exist_ok=True))
 
     return copied
+
+
+@pytest.fixture(scope="session")
+def help_of(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Callable[..., str]:
+    """Called with a script, or -m and a module: what a process of its own says with --help in an
+    empty folder. All test processes of a run start it once, since it has PyTorch to import."""
+
+    def said(*script: str) -> str:
+        def fill(folder: Path) -> None:
+            done = subprocess.run(
+                [sys.executable, *script, "--help"],
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "runtime")]),
+                },
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert not list(folder.iterdir())
+            (folder / "help.txt").write_text(done.stdout)
+
+        name = "help_" + re.sub(r"\W", "_", " ".join(script))
+        return (made_once(name, fill) / "help.txt").read_text()
+
+    return said
 
 
 def _missing(reason: str) -> NoReturn:

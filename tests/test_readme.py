@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import shlex
 import subprocess
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -32,15 +31,6 @@ def commands() -> list[list[str]]:
     """The README's shell commands, split into words; a backslash goes on in the next line."""
     lines = [line for block in blocks("sh") for line in block.replace("\\\n", "").splitlines()]
     return [shlex.split(line) for line in lines]
-
-
-@functools.cache
-def help_of(*script: str) -> str:
-    """What a script says with --help, wherever it is called."""
-    with tempfile.TemporaryDirectory() as elsewhere:
-        helped = run([*script, "--help"], Path(elsewhere))
-    assert helped.returncode == 0, helped.stderr
-    return helped.stdout
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -75,7 +65,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_a_command_is_one_that_there_is(words: list[str], folder: Path) -> None:
+def test_a_command_is_one_that_there_is(
+    words: list[str], folder: Path, help_of: Callable[..., str]
+) -> None:
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return

@@ -18,6 +18,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import complexity, records
 from benchmarks.complexity import Counts, KernelGraph, aim_flops, count, count_model
 from gidrn import zoo
+from tests.scripts_here import run_here
+
+SCRIPT = Path(complexity.__file__)
 
 
 @pytest.mark.parametrize(
@@ -433,18 +436,17 @@ def test_other_input_sizes_are_not_held_against_table_5() -> None:
     assert "Table 5 flops_g" in complexity.printed("gidrn", 4, (256, 256))
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(Path(complexity.__file__)), *arguments],
+def test_the_script_prints_a_table_and_writes_records(tmp_path: Path) -> None:
+    out = tmp_path / "complexity.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, str(SCRIPT), "--models", "imdn", "--scale", "4"),
+            *("--size", "16x16", "--out", str(out)),
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-def test_the_script_prints_a_table_and_writes_records(tmp_path: Path) -> None:
-    out = tmp_path / "complexity.json"
-    done = run("--models", "imdn", "--scale", "4", "--size", "16x16", "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert "715,176" in done.stdout
     assert "complexity.json, complexity.csv and complexity.md" in done.stdout
@@ -547,14 +549,13 @@ def test_a_users_mistake_is_one_clear_error(arguments: tuple[str, str], says: st
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> None:
-    done = run("--models", "gidnr")
+    done = run_here(SCRIPT, "--models", "gidnr")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no network is called 'gidnr': did you mean 'gidrn'?")
     assert done.stderr.count("\n") == 1
 
 
-def test_help_names_the_flags() -> None:
-    done = run("--help")
-    assert done.returncode == 0
+def test_help_names_the_flags(help_of: Callable[..., str]) -> None:
+    helped = help_of(str(SCRIPT))
     for flag in ("--models", "--scale", "--size", "--out"):
-        assert flag in done.stdout
+        assert flag in helped

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +31,7 @@ from benchmarks.turns import Samples
 from gidrn import checkpoints, images, resize, zoo
 from gidrn_runtime import Upscaler
 from gidrn_runtime.errors import FrameTooLargeError
+from tests.scripts_here import run_here
 
 SCRIPT = Path(fps.__file__)
 
@@ -645,26 +644,16 @@ def test_an_export_is_made_once_and_again_when_the_weights_change(
     assert made[0] != made[1]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-
-def test_help_names_the_flags() -> None:
-    done = run("--help")
-    assert done.returncode == 0, done.stderr
+def test_help_names_the_flags(help_of: Callable[..., str]) -> None:
+    helped = help_of(str(SCRIPT))
     for flag in ("dataset", "models", "scale", "engines", "threads", "data-root", "weights-root"):
-        assert f"--{flag}" in done.stdout
+        assert f"--{flag}" in helped
     for flag in ("out", "images", "seconds"):
-        assert f"--{flag}" in done.stdout
+        assert f"--{flag}" in helped
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> None:
-    done = run("--models", "gidnr")
+    done = run_here(SCRIPT, "--models", "gidnr")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no network is called 'gidnr': did you mean 'gidrn'?")
     assert done.stderr.count("\n") == 1

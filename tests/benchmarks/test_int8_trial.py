@@ -27,7 +27,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = GIDRNConfig(channels=16, groups_of_blocks=1, blocks_per_group=BLOCKS)
     network = gidrn.create("gidrn", 2, config=config).eval()
     changed, _ = to_onnx.rewritten(network, "exact", [])
-    model = to_onnx.to_model(changed, 2)
+    model = to_onnx.to_model(changed, 2, opset=17)
     to_onnx.label(model, Labels("gidrn", 2, "random", "", "global"), "exact", None)
     path = tmp_path_factory.mktemp("models") / "small.onnx"
     onnx.save(model, path)

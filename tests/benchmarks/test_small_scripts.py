@@ -43,6 +43,17 @@ def small_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GIDRN_WEIGHTS", raising=False)
 
 
+@pytest.fixture
+def older_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files by PyTorch's older exporter, the quicker one, where any will do."""
+    monkeypatch.setattr(to_onnx, "to_model", functools.partial(to_onnx.to_model, opset=17))
+    monkeypatch.setattr(
+        to_onnx, "choose_groups", functools.partial(to_onnx.choose_groups, opset=17)
+    )
+    monkeypatch.setattr(to_onnx, "export", functools.partial(to_onnx.export, opset=17))
+
+
+@pytest.mark.usefixtures("older_exporter")
 def test_both_exports_are_compared_in_one_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +73,7 @@ def test_both_exports_are_compared_in_one_run(
     assert "torch.onnx.export" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("older_exporter")
 def test_frames_are_converted_inside_and_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,9 +102,11 @@ def test_frames_are_converted_inside_and_outside(
         frames_path.main(rounds=0)
 
 
+@pytest.mark.usefixtures("older_exporter")
 def test_forms_of_the_groups_are_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("export.group_forms.REST_S", 0)
     out = tmp_path / "forms.json"
     group_forms.main(scale=2, sizes="10x14,12x9", out=out)
     found = records.read_records(out)
@@ -106,11 +120,8 @@ def test_forms_of_the_groups_are_compared(
     assert "| 10x14" in capsys.readouterr().out
 
 
-def test_both_attentions_are_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # By the quicker of PyTorch's exporters.
-    monkeypatch.setattr(to_onnx, "export", functools.partial(to_onnx.export, opset=17))
+@pytest.mark.usefixtures("older_exporter")
+def test_both_attentions_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "memory.json"
     named = [name for name in ("native", "ort-cpu") if engines.status(name).available]
     memory.main(scale=2, engine=",".join(named), sizes="10x14", threads=1, runs=1, out=out)
@@ -127,6 +138,7 @@ def test_both_attentions_are_compared(
     assert "10x14" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("older_exporter")
 def test_memory_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(memory, "_in_turns")
     out = tmp_path / "memory.json"

@@ -28,8 +28,9 @@ from gidrn.merged_groups import MergedGroups
 from gidrn.networks.gidrn import GIDRNConfig
 from gidrn.networks.imdn import IMDNConfig
 from gidrn.recipes import Recipe
+from tests.scripts_here import run_here
 
-ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(train_speed.__file__)
 CONFIG = GIDRNConfig(channels=24, groups_of_blocks=1, blocks_per_group=2, pool_sizes=(1, 3))
 """Three groups a convolution."""
 RECIPE = Recipe(scale=2, batch=2, patch=8, clip_gradient_norm=1.0)
@@ -357,20 +358,15 @@ def test_mistakes_are_told(arguments: dict[str, object], says: str, tmp_path: Pa
         train_speed.main(**{**defaults, **arguments})  # type: ignore[arg-type]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "benchmarks" / "train_speed.py"
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_help_names_the_flags() -> None:
-    done = run("--help")
+    command = [sys.executable, str(SCRIPT), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     for flag in ("models", "scale", "batch", "patch", "device", "threads", "forms", "samples"):
         assert f"--{flag}" in done.stdout
 
 
 def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2() -> None:
-    done = run("--samples", "0")
+    done = run_here(SCRIPT, "--samples", "0")
     assert done.returncode == 2
     assert done.stderr == "error: --samples is at least 3, not 0\n"

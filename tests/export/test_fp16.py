@@ -254,7 +254,8 @@ def test_only_parts_have_types() -> None:
 def test_a_graph_of_other_types_is_refused() -> None:
     network = rewritten()
     plan = plan_of(network)
-    model = to_onnx.to_model(fp16.Ends(fp16.typed(network, plan.fp32), torch.float32), 2)
+    typed = fp16.Ends(fp16.typed(network, plan.fp32), torch.float32)
+    model = to_onnx.to_model(typed, 2, opset=17)
     to_onnx.check_types(model, plan)
     with pytest.raises(proof.NotProvedError, match=r"'fp16': 0, 'fp32': 15\}, not \{'fp16': 15"):
         to_onnx.check_types(to_onnx.to_model(network, 2, opset=17), plan)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -23,19 +23,21 @@ PLUGIN = "gstreamer/python/gidrnupscale.py"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The wheel of this tree."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling, which builds the wheel, is not installed")
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=REPOSITORY,
-        check=True,
-        capture_output=True,
-        timeout=300,  # of which the C++ compiler takes seconds on a machine that is not busy
-    )
-    (path,) = folder.glob("gidrn-*.whl")
+
+    def build(folder: Path) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+            cwd=REPOSITORY,
+            check=True,
+            capture_output=True,
+            timeout=300,  # of which the C++ compiler takes seconds on a machine that is not busy
+        )
+
+    (path,) = made_once("wheel", build).glob("gidrn-*.whl")
     return path
 
 
