@@ -258,7 +258,7 @@ def test_refuses_what_is_no_tensor(upscale: Upscaler, tensor: Any) -> None:
         ({"threads": -2}, "not -2"),
         ({"threads": 1.5}, "not 1.5"),
         ({"threads": True}, "not True"),
-        ({"engine": "ort-gpu"}, "did you mean 'ort-cpu'?"),
+        ({"engine": "ort-gpu"}, "did you mean 'ort-cuda'?"),
         (
             {"engine": ""},
             "engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, native, ort-cpu, openvino",
