@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from gidrn_runtime import EngineError, EngineUnavailable, Upscaler
 
@@ -35,8 +35,18 @@ class OneLineParser(argparse.ArgumentParser):
     """Answers a wrong command line with one line instead of the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        complain(f"{message}; see python -m gidrn_runtime --help")
+        complain(f"{message}; see {self.prog} --help")
         raise SystemExit(2)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As in argparse, but what a command does not know is told by it, whose --help helps."""
+        known, extras = super().parse_known_args(args, namespace)
+        if extras:
+            hint = ""
+            if {word.partition("=")[0] for word in extras} & {"-s", "--scale"}:
+                hint = "; the factor is the model's, as in --model gidrn_x2"
+            self.error(f"unrecognized arguments: {' '.join(extras)}{hint}")
+        return known, extras
 
 
 def add_model_options(parser: argparse.ArgumentParser, model: str = "gidrn_x4") -> None:
@@ -122,11 +132,26 @@ def tell(error: BaseException, photo: Path | None = None) -> int:
 
 
 def complain(message: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, where there is one."""
+    if sys.stderr is None:
+        return
     sys.stderr.write(f"gidrn_runtime: {' '.join(message.split())}\n")
 
 
 def say(text: str) -> None:
-    """Text on stdout, at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Text on stdout, at once. Where nobody reads it any more (``| head``), the work goes on.
+
+    Raises:
+        OSError: stdout does not take it, as on a full disk.
+    """
+    if sys.stdout is None:  # closed when the program was started (``>&-``)
+        return
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # else Python complains when it ends
+        os.close(nowhere)
+    except OSError as error:
+        raise OSError(f"cannot write to standard output: {error.strerror}") from error

@@ -103,6 +103,17 @@ def decode_image(content: bytes, path: Path) -> Image:
     return decoded
 
 
+def count_pictures(path: Path) -> int:
+    """How many pictures the file holds: frames of an animation, pages of a TIFF. 1 where OpenCV
+    cannot tell, as before 4.11 for animations."""
+    cv2 = import_cv2()
+    with _codec_messages_dropped():
+        try:
+            return max(1, int(cv2.imcount(str(path))))
+        except cv2.error:
+            return 1
+
+
 def check_extension(path: Path) -> ImageFormat:
     """The format that `path` names by its extension.
 
@@ -156,6 +167,20 @@ def encode_image(path: Path, image: Image) -> bytes:
     return encoded
 
 
+def check_writable(path: Path) -> None:
+    """Check before long work that a file `path` can be written, and leave nothing there.
+
+    Raises:
+        OSError: the folder does not take it; the message begins with `path`.
+    """
+    try:
+        _check_regular(path)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which becomes `path` when the block ends well and vanishes when it does not.
@@ -167,8 +192,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         OSError: the folder or the disk does not take it; the message begins with `path`.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
+        _check_regular(path)
         temporary = path.with_name(f"{temporary_start(path)}{secrets.token_hex(4)}.part")
         file = open(temporary, "xb")  # with the permissions that the system gives any new file
         try:
@@ -181,7 +205,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _not_written(path, error) from error
+
+
+def _check_regular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+
+
+def _not_written(path: Path, error: OSError) -> OSError:
+    return OSError(f"cannot write {path}: {error.strerror or error}")
 
 
 def temporary_start(path: Path) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,12 +148,24 @@ class TileFile:
         self._engine.close()
 
     def settle(
-        self, read: Read, size_hw: tuple[int, int], tiles: Sequence[Tile], rounds: int
+        self,
+        read: Read,
+        size_hw: tuple[int, int],
+        tiles: Sequence[Tile],
+        rounds: int,
+        after_tile: Callable[[], None] = lambda: None,
     ) -> list[Tensor]:
         """A frame's statistics after so many rounds: exact with one for each of them.
 
-        With fewer, a sample of the frame is settled first, and its statistics begin.
+        With fewer, a sample of the frame is settled first, and its statistics begin. `after_tile`
+        is called after each of `tiles` in each round.
         """
+
+        def watched() -> Iterator[Tile]:
+            for tile in tiles:
+                yield tile
+                after_tile()
+
         told = [np.zeros(one.shape, np.float32) for one in self.statistics]
         if rounds < len(self.statistics):
             part = sample(size_hw, self.reach)
@@ -162,11 +174,11 @@ class TileFile:
                 if _change(before, told) < SAMPLE_CHANGE:
                     break
         for _ in range(min(rounds, len(self.statistics))):
-            told = self.round(read, size_hw, tiles, told)
+            told = self.round(read, size_hw, watched(), told)
         return told
 
     def round(
-        self, read: Read, size_hw: tuple[int, int], tiles: Sequence[Tile], told: list[Tensor]
+        self, read: Read, size_hw: tuple[int, int], tiles: Iterable[Tile], told: list[Tensor]
     ) -> list[Tensor]:
         """The statistics over the cores of `tiles`, each tile being told `told`."""
         pools = [_windows(side, self.pool_sizes) for side in size_hw]

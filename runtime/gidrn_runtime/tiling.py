@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from gidrn_runtime.tiles import Tile, TileFile
 
 Picture = npt.NDArray[Any]
 """A frame uint8 (H, W, 3), or a tensor float32 (3, H, W)."""
+Watch = Callable[[int, int], None]
+"""Called with the tiles done and their number, each counted once for every round over the frame."""
 Tiles = str | tuple[int, int]
 """``auto``, ``never``, ``plain``, or height and width of a tile."""
 
@@ -81,6 +84,8 @@ class Tiling:
         the engine keeps, so that others of their size need nothing more."""
         self.last: Way | None = None
         """How the latest frame was enlarged."""
+        self.watch: Watch | None = None
+        """Is told how far a frame in tiles is."""
 
     @staticmethod
     def _check(wish: Any, memory_mib: Any, rounds: Any) -> None:
@@ -239,7 +244,7 @@ class Tiling:
                     rounds = self._told(low, high, before, every, to_tensor, from_tensor)
                 else:
                     rounds = 0
-                    for tile in every:
+                    for done, tile in enumerate(every, start=1):
                         window = low[(*before, tile.rows.window, tile.columns.window)]
                         found = whole(np.ascontiguousarray(window))
                         scale = self._info.scale
@@ -247,6 +252,7 @@ class Tiling:
                             tiles.scaled(span.inner, scale) for span in (tile.rows, tile.columns)
                         )
                         self._put(high, before, tile, found[(*before, rows, columns)])
+                        self._tell(done, len(every))
                 assert self.form is not None
                 self.last = Way(self.form, side_hw, len(every), rounds, halved)
                 return
@@ -271,11 +277,22 @@ class Tiling:
         def read(rows: slice, columns: slice) -> Picture:
             return to_tensor(low[(*before, rows, columns)])
 
+        rounds = min(self._rounds, len(tile_file.statistics))
+        steps = itertools.count(1)
+
+        def after_tile() -> None:
+            self._tell(next(steps), (rounds + 1) * len(every))
+
         size_hw = (low.shape[len(before)], low.shape[len(before) + 1])
-        told = tile_file.settle(read, size_hw, every, self._rounds)
+        told = tile_file.settle(read, size_hw, every, rounds, after_tile)
         for tile in every:
             self._put(high, before, tile, from_tensor(tile_file.enlarge(read, tile, told)))
-        return min(self._rounds, len(tile_file.statistics))
+            after_tile()
+        return rounds
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.watch is not None:
+            self.watch(done, total)
 
     def _put(self, high: Picture, before: tuple[slice, ...], tile: Tile, values: Picture) -> None:
         scale = self._info.scale

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from gidrn_runtime.errors import (
 from gidrn_runtime.golden import compare, name_size
 from gidrn_runtime.scratch import Scratch
 from gidrn_runtime.tiles import Tile, grid
-from gidrn_runtime.tiling import Tiles, Tiling, Way
+from gidrn_runtime.tiling import Tiles, Tiling, Watch, Way
 
 Frame = npt.NDArray[np.uint8]
 """uint8 (H, W, 3), its colour order named by whoever hands it over."""
@@ -136,6 +136,8 @@ class Upscaler:
         """
         if color not in COLORS:
             raise ValueError(f"color is 'bgr' or 'rgb', not {color!r}")
+        if check not in (None, True, False):
+            raise ValueError(f"check is True, False or None, not {check!r}")
         if threads is not None and (
             isinstance(threads, bool) or not isinstance(threads, int) or threads < 1
         ):
@@ -153,6 +155,7 @@ class Upscaler:
         self._chooser = Chooser(self._path, threads) if engine == "auto" else None
         self._choice: Choice | None = None
         self._why_none = ""
+        self._watch: Watch | None = None
         if self._chooser is None:
             self._open(engine)
         else:
@@ -173,6 +176,7 @@ class Upscaler:
             self._tiling = Tiling(
                 *(wish, self._info, self._path, self._engine, self._threads, memory_mib, rounds)
             )
+            self._tiling.watch = self._watch
         except BaseException:
             self._engine.close()
             raise
@@ -271,6 +275,13 @@ class Upscaler:
     def tiling(self) -> Way | None:
         """How the latest frame was enlarged, whole or in which tiles; None before the first."""
         return self._tiling.last
+
+    def watch_tiles(self, watch: Watch | None) -> None:
+        """Have `watch(done, total)` called after each tile of a frame that is cut into tiles, from
+        the thread that enlarges it; None ends that. A tile counts once for each round over the
+        frame, which makes it a measure of the work."""
+        self._watch = watch
+        self._tiling.watch = watch
 
     def tiles_for(self, height: int, width: int) -> list[Tile] | None:
         """The tiles that a frame of this size would be cut into now; None where it would be run
@@ -432,6 +443,10 @@ class Upscaler:
             self._tiling.close()
             self._engine.close()
             self._scratch = Scratch()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses to be pickled, as for a worker of multiprocessing."""
+        raise TypeError("an Upscaler cannot be pickled: let each process open one of its own")
 
     def __enter__(self) -> Upscaler:
         return self
@@ -735,11 +750,14 @@ class _Timed(Upscaler):
 def check_frame(frame: Any) -> None:
     """Raise ValueError unless `frame` is a uint8 array (H, W, 3) with H, W >= 1."""
     if not isinstance(frame, np.ndarray):
-        raise ValueError(f"a frame is a NumPy array, not {type(frame).__name__}")
+        hint = "convert it, e.g. with numpy.asarray, and say whether its color is bgr or rgb"
+        if frame is None:
+            hint = "cv2.imread gives None for a file that is not there or no picture"
+        raise ValueError(f"a frame is a NumPy array, not {type(frame).__name__}; {hint}")
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
         raise ValueError(
-            f"a frame is uint8 of shape (H, W, 3), not {frame.dtype} {frame.shape}; for gray, "
-            "alpha or 16-bit images call gidrn_runtime.frames.upscale_image"
+            f"a frame is uint8 of shape (H, W, 3), not {frame.dtype} {frame.shape}; "
+            f"{_frame_hint(frame)}"
         )
     if frame.size == 0:
         raise ValueError(f"a frame has at least one pixel, but this one is of shape {frame.shape}")
@@ -759,6 +777,17 @@ def check_finite(x: Tensor) -> None:
             f"a tensor holds finite values, of [0, 1] as a rule; this one has {x[at]} at row "
             f"{row}, column {column} of channel {c} of image {n}"
         )
+
+
+def _frame_hint(frame: npt.NDArray[Any]) -> str:
+    """What to do with an array that is no frame."""
+    if frame.ndim == 4:
+        return "for several at once call its method batch"
+    if frame.ndim == 3 and frame.shape[0] == 3 and frame.shape[2] not in (1, 3, 4):
+        return "channels come last: frame.transpose(1, 2, 0)"
+    if frame.dtype not in (np.uint8, np.uint16):
+        return "scale it to 0..255, round it and convert it: .astype(numpy.uint8)"
+    return "for gray, alpha or 16-bit images call gidrn_runtime.frames.upscale_image"
 
 
 def check_out(out: Any, shape: tuple[int, ...], *frames: Frame) -> None:

@@ -123,7 +123,7 @@ def test_a_bad_photo_does_not_stop_the_others(
         ("upscale deep.png -o big.webp", "cannot hold 16-bit values; use .png"),
         ("upscale photo.png -o big", "big has no extension"),
         ("upscale photo.png -o big.xyz", "big.xyz has '.xyz'"),
-        ("upscale photo.png -o none/big.png", "none is not a folder"),
+        ("upscale photo.png -o none/big.png", "none is not there; make it first"),
         ("upscale photo.png -o text.jpg/big.png", "text.jpg is not a folder"),
         ("upscale photo.png -o text.jpg/", "text.jpg"),
         ("upscale photo.png -o text.jpg/new/", "cannot make the folder text.jpg/new"),
@@ -137,7 +137,10 @@ def test_a_bad_photo_does_not_stop_the_others(
         ("upscale -o big.png", "PHOTO"),
         ("upscale photo.png -o big.png --threads many", "--threads"),
         ("upscale photo.png -o big.png --threads 0", "not 0"),
-        ("upscale photo.png -o big.png --engine ort-gpu", "did you mean 'ort-cpu'?"),
+        ("upscale photo.png -o big.png --engine ort-gpu", "did you mean 'ort-cuda'?"),
+        ("upscale photo.png -o big.png --engine gpu", "did you mean 'ort-cuda'?"),
+        ("upscale photo.png -o big.png -s 2", "-s 2; the factor is the model's, as in --model"),
+        ("upscale photo.png -o big.png --best", "see python -m gidrn_runtime upscale --help"),
         ("upscale photo.png -o big.png --model gidrnx4", "there is no model 'gidrnx4'"),
         ("upscale photo.png -o big.png --model none.onnx", "there is no model file 'none.onnx'"),
         ("upscale photo.png -o big.png --model empty.jpg", "is not an ONNX file"),
@@ -259,16 +262,18 @@ def test_a_disk_that_is_full(folder: Path, tiny: Path) -> None:
     assert sorted(os.listdir(folder)) == before
 
 
-def test_ctrl_c_is_felt_while_the_engine_works(folder: Path, make_model: Any) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_felt_while_the_engine_works(
+    folder: Path, make_model: Any, how: signal.Signals
+) -> None:
     # Some 10 s of convolutions on two cores: were the interrupt delivered only after them, the time
     # limit below would pass.
     cv2.imwrite("large.png", np.zeros((900, 900, 3), np.uint8))
     model = make_model(inner=40, name="slow.onnx")
-    before = set(os.listdir(folder))
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "gidrn_runtime", "upscale", "large.png", "-o", "big.png"),
-            *("--model", str(model), "--threads", "1"),
+            *(sys.executable, "-m", "gidrn_runtime", "upscale", "photo.png", "large.png"),
+            *("-o", "new", "--model", str(model), "--threads", "1"),
         ],
         # A size limit on files must not leave cut .pyc files in the work tree.
         env=os.environ
@@ -278,20 +283,78 @@ def test_ctrl_c_is_felt_while_the_engine_works(folder: Path, make_model: Any) ->
         text=True,
     )
     try:
-        deadline = time.monotonic() + 30
-        while set(os.listdir(folder)) == before:  # until the temporary file tells that work began
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("photo.png")  # so that the large one's turn is
         time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         out, err = process.communicate(timeout=3)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130
-    assert (out, err) == ("", "gidrn_runtime: interrupted\n")
-    assert set(os.listdir(folder)) == before
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert (out, err) == ("", "gidrn_runtime: interrupted\n")
+    else:
+        assert process.returncode == -how
+    assert os.listdir(folder / "new") == ["photo_x2.png"]
+
+
+def test_a_reader_that_leaves_does_not_stop_the_work(folder: Path, tiny: Path) -> None:
+    end, writing = os.pipe()
+    os.close(end)
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "gidrn_runtime", "upscale", "photo.png", "deep.png"),
+                *("-o", "new", "--model", str(tiny)),
+            ],
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY / "runtime")},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(os.listdir(folder / "new")) == ["deep_x2.png", "photo_x2.png"]
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_without_stdout_or_stderr(
+    folder: Path, tiny: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, closed, None)  # as Python has it after >&- or 2>&-
+    words = ["upscale", "photo.png", "text.jpg", "-o", "new", "--model", str(tiny)]
+    assert main(words) == 2
+    assert os.listdir(folder / "new") == ["photo_x2.png"]
+
+
+def test_pictures_that_are_left_out_are_told(
+    tiny: Path, folder: Path, photo: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwritemulti(str(folder / "pages.tif"), [photo, photo[::-1]])
+    assert main(["upscale", "pages.tif", "-o", "big.png", "--model", str(tiny)]) == 0
+    told = "gidrn_runtime: pages.tif holds 2 pictures; the first is enlarged, the others are not\n"
+    assert capfd.readouterr().err == told
+
+
+def test_how_far_a_photo_in_tiles_is(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite("wide.png", np.zeros((16, 400, 3), np.uint8))
+    monkeypatch.setattr("gidrn_runtime.progress.SECONDS_BETWEEN", {True: 0, False: 0})
+    words = ["upscale", "wide.png", "-o", "big.png", "--model", "gidrn_x2"]
+    assert main([*words, "--tile", "16x32", "--engine", "ort-cpu"]) == 0
+    out, err = capfd.readouterr()
+    lines = err.splitlines()
+    cut = re.search(r"in (\d+) tiles, told", out)
+    assert cut is not None
+    # Each tile comes in two rounds that settle the statistics and a last one.
+    assert len(lines) == 3 * int(cut[1])
+    told = [line.partition(" tiles")[0] for line in lines]
+    assert told == [f"{n} of {len(lines)}" for n in range(1, len(lines) + 1)]
 
 
 @pytest.mark.usefixtures("folder")

@@ -100,7 +100,7 @@ def test_overwrite_lets_files_and_settings_go(tiny: Path, make_model: Any) -> No
         ("folder in out --workers 0", "--workers is a whole number >= 1, not 0"),
         ("folder in out --threads 0", "not 0"),
         ("folder in out --model none.onnx", "there is no model file 'none.onnx'"),
-        ("folder in out --engine ort-gpu", "did you mean 'ort-cpu'?"),
+        ("folder in out --engine ort-gpu", "did you mean 'ort-cuda'?"),
         ("folder in out --format gif", "--format"),
         ("folder in", "OUT"),
         ("folder clash out", "clash/a.jpg and a.png would both become a_x2.png"),

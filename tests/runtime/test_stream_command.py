@@ -27,6 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for number, size in enumerate([(6, 8), (6, 8), (5, 7)]):
         picture = np.full((*size, 3), 10 * number, np.uint8)
         cv2.imwrite(str(tmp_path / "photos" / f"p{number}.png"), picture)
+    (tmp_path / "text.mp4").write_text("hello")
     return tmp_path
 
 
@@ -66,6 +67,8 @@ def test_raw_frames_go_to_stdout(
         ("photos --policy file --age-ms 5", "age_ms has no meaning"),
         ("photos --seconds 0", "--seconds is a time above 0"),
         ("photos --policy file --out -", "raw frames are of one size"),
+        ("photos --policy file --out photos/p0.png", "p0.png is a file; frames go to a folder"),
+        ("text.mp4 --policy file", "is it a video, and does ffprobe open it?"),
         ("photos --policy fast", "invalid choice: 'fast'"),
     ],
 )
@@ -77,7 +80,7 @@ def test_mistakes_are_told_in_a_line(
         code = main(["stream", *arguments.split(), "--model", str(tiny)])
     except SystemExit as error:
         code = int(error.code or 0)
-    assert code == 2
+    assert code == (1 if "ffprobe" in words else 2)
     assert words in capfd.readouterr().err.splitlines()[-1]
 
 

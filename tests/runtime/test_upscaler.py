@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import threading
 import time
@@ -205,6 +206,34 @@ def test_refuses_what_is_no_frame(upscale: Upscaler, frame: Any, came: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("frame", "remedy"),
+    [
+        (None, "cv2.imread gives None"),
+        ([[[1, 2, 3]]], "numpy.asarray"),
+        (np.zeros((1, 4, 4, 3), np.uint8), "its method batch"),
+        (np.zeros((3, 6, 5), np.uint8), "frame.transpose(1, 2, 0)"),
+        (np.zeros((4, 4, 3), np.float32), "scale it to 0..255"),
+        (np.zeros((4, 4, 3), np.uint16), "upscale_image"),
+        (np.zeros((4, 4), np.uint8), "upscale_image"),
+    ],
+)
+def test_says_what_to_do_with_what_is_no_frame(upscale: Upscaler, frame: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match="a frame") as caught:
+        upscale(frame)
+    assert remedy in str(caught.value)
+
+
+def test_is_not_pickled(upscale: Upscaler) -> None:
+    with pytest.raises(TypeError, match="let each process open one of its own"):
+        pickle.dumps(upscale)
+
+
+def test_refuses_a_check_that_is_none(tiny: Path) -> None:
+    with pytest.raises(ValueError, match="check is True, False or None, not 'no'"):
+        Upscaler(tiny, check="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     "tensor",
     [
         None,
@@ -242,7 +271,7 @@ def test_refuses_what_is_not_finite(upscale: Upscaler, value: float) -> None:
         ({"threads": -2}, "not -2"),
         ({"threads": 1.5}, "not 1.5"),
         ({"threads": True}, "not True"),
-        ({"engine": "ort-gpu"}, "did you mean 'ort-cpu'?"),
+        ({"engine": "ort-gpu"}, "did you mean 'ort-cuda'?"),
         (
             {"engine": ""},
             "engines are: auto, tensorrt, tensorrt-rtx, ort-cuda, native, ort-cpu, openvino",

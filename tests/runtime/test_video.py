@@ -621,7 +621,7 @@ def test_sources_that_are_not_enlarged(
     fields = ffmpeg(*PICTURE, "-flags", "+ilme+ildct", "-c:v", "mpeg2video", "fields.mpg")
     assert "is interlaced" in refused(capfd, str(fields), "-o", "o.mp4", "--model", str(tiny))
     sound = ffmpeg(*TONE, "sound.m4a")
-    assert "has no video, but audio" in refused(
+    assert "has no video; what it holds is audio" in refused(
         capfd, str(sound), "-o", "o.mp4", "--model", str(tiny)
     )
     rgb = ffmpeg(*PICTURE, "-c:v", "ffv1", "-pix_fmt", "bgr0", "rgb.mkv")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gidrn_runtime import Upscaler, image_files
@@ -13,12 +14,14 @@ from gidrn_runtime.console import (
     FAILURES,
     MISTAKES,
     add_model_options,
+    complain,
     interruptible,
     open_upscaler,
     say,
     tell,
 )
 from gidrn_runtime.frames import check_image, upscale_image
+from gidrn_runtime.progress import Progress
 
 HELP = "enlarge image files"
 DESCRIPTION = (
@@ -66,9 +69,11 @@ def run(arguments: argparse.Namespace) -> int:
     worst = 0
     for photo, target in zip(arguments.photos, targets, strict=True):
         try:
-            say(upscale_file(upscaler, photo, target))
+            line = upscale_file(upscaler, photo, target)
         except (*MISTAKES, *FAILURES) as error:
             worst = max(worst, tell(error, photo))
+        else:
+            say(line)
     # No with-block: closing waits for the run in progress, which Ctrl-C must not do.
     upscaler.close()
     return worst
@@ -122,7 +127,8 @@ def plan_targets(photos: Sequence[Path], out: str, scale: int, overwrite: bool) 
         targets = [folder]
         folder = folder.parent
         if not folder.is_dir():
-            raise ValueError(f"cannot write {out}: {folder} is not a folder")
+            why = "is not a folder" if folder.exists() else "is not there; make it first"
+            raise ValueError(f"cannot write {out}: {folder} {why}")
 
     sources = {photo.resolve() for photo in photos}
     seen: set[Path] = set()
@@ -141,6 +147,26 @@ def plan_targets(photos: Sequence[Path], out: str, scale: int, overwrite: bool) 
     return targets
 
 
+@contextmanager
+def showing_tiles(upscaler: Upscaler) -> Iterator[None]:
+    """Tell how far it is while a photo is enlarged in tiles."""
+    progress: Progress | None = None
+
+    def watch(done: int, total: int) -> None:
+        nonlocal progress
+        if progress is None or done == 1:  # colour and alpha are two pictures
+            progress = Progress(total, "tiles", done_before=done)
+        progress.show(done)
+
+    upscaler.watch_tiles(watch)
+    try:
+        yield
+    finally:
+        upscaler.watch_tiles(None)
+        if progress is not None:
+            progress.clear()
+
+
 def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
     """Enlarge one file into another and return a line that tells sizes (height x width) and time.
 
@@ -149,10 +175,15 @@ def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
     image = image_files.read_image(photo)
     check_image(image)
     image_files.check_holds(target, image, upscaler.scale)
-    with image_files.replacing(target) as file:
-        began = time.perf_counter()
+    image_files.check_writable(target)
+    pictures = image_files.count_pictures(photo)
+    if pictures > 1:
+        complain(f"{photo} holds {pictures} pictures; the first is enlarged, the others are not")
+    began = time.perf_counter()
+    with showing_tiles(upscaler):
         high = interruptible(lambda: upscale_image(upscaler, image))
-        elapsed_s = time.perf_counter() - began
+    elapsed_s = time.perf_counter() - began
+    with image_files.replacing(target) as file:
         file.write(image_files.encode_image(target, high))
     engine = upscaler.describe()["engine"]
     way = upscaler.tiling

@@ -27,6 +27,15 @@ the file at hand, and among those `ON_CPU` the one that is fastest here: see `en
 ON_CPU = ("native", "ort-cpu", "openvino")
 """Those that compute on the CPU, all of them exactly."""
 
+OTHER_NAMES = {
+    "gpu": "ort-cuda",
+    "ort-gpu": "ort-cuda",
+    "onnxruntime": "ort-cpu",
+    "onnx": "ort-cpu",
+    "trt": "tensorrt",
+}
+"""What else people call them, for the hint of an error: spelling would lead elsewhere."""
+
 
 @dataclass(frozen=True)
 class EngineStatus:
@@ -49,7 +58,8 @@ def engine_class(name: str) -> type[Engine]:
         ValueError: there is no such engine; the message names the nearest one and all of them.
     """
     if name not in ENGINES:
-        nearest = difflib.get_close_matches(name, ENGINES, n=1, cutoff=0.4)
+        wanted = OTHER_NAMES.get(name, name)
+        nearest = difflib.get_close_matches(wanted, ENGINES, n=1, cutoff=0.4)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         known = ", ".join(["auto", *ENGINES])
         raise ValueError(f"there is no engine {name!r}; {hint}engines are: {known}")

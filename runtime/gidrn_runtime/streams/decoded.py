@@ -12,6 +12,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,10 @@ class Decoded:
                 self._address, options=self._options, timeout=(self._timeout_s, self._timeout_s)
             )
         except (self._av.FFmpegError, OSError) as error:
+            is_file = Path(self._address).is_file()
+            question = "is it a video" if is_file else "is it running"
             raise SourceError(
-                f"{self._name} cannot be opened ({self._reason(error)}); is it running, and does "
+                f"{self._name} cannot be opened ({self._reason(error)}); {question}, and does "
                 "ffprobe open it?"
             ) from error
         if not self._container.streams.video:

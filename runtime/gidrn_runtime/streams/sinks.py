@@ -67,11 +67,13 @@ class FolderSink:
         """Makes `folder`. `ending` follows a source's name, as in ``_x4``.
 
         Raises:
-            ValueError: images are not written with this extension.
+            ValueError: images are not written with this extension; or `folder` is a file.
             OSError: the folder cannot be made.
         """
         image_files.import_cv2()
         image_files.check_extension(Path(f"image{extension}"))
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; frames go to a folder, as image files")
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._extension = folder, extension
         self._ending, self._overwrite = ending, overwrite
@@ -81,7 +83,9 @@ class FolderSink:
         stem = f"{shown.number:06d}" if shown.name is None else f"{shown.name}{self._ending}"
         path = self._folder / f"{stem}{self._extension}"
         if path.exists() and not self._overwrite:
-            raise FileExistsError(f"{path} is there already; overwriting has to be asked for")
+            raise FileExistsError(
+                f"{path} is there already; overwrite=True (--overwrite) replaces files"
+            )
         data = image_files.encode_image(path, shown.frame)
         with image_files.replacing(path) as file:
             file.write(data)

@@ -331,8 +331,8 @@ def _look(container: Any, path: Path, matrix: str | None, color_range: str | Non
     av = import_av()
     videos = [stream for stream in container.streams.video if not is_cover(stream)]
     if not videos:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise ValueError(f"{path} has no video, but {kinds}")
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "no stream at all"
+        raise ValueError(f"{path} has no video; what it holds is {kinds}")
     video = videos[0]
     if video.codec_context is None:
         raise ValueError(f"{path}: PyAV has no decoder for its video")
