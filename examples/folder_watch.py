@@ -47,7 +47,8 @@ def enlarge_file(upscale: Upscaler, path: Path, target: Path) -> None:
     """Gray, alpha and 16 bits stay what they are; `target` appears complete or not at all."""
     high = upscale_image(upscale, image_files.read_image(path))
     with image_files.replacing(target) as file:
-        file.write(image_files.encode_image(target, high))
+        profile = image_files.colour_profile(path.read_bytes())
+        file.write(image_files.encode_image(target, high, profile))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

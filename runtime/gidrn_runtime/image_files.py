@@ -59,7 +59,7 @@ def read_image(path: Path) -> Image:
     """Decode an image file: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4), bit depth as stored.
 
     The orientation that a camera notes in EXIF is applied, as OpenCV does it, except to images with
-    alpha, which come as they are stored. Colour profiles are not applied.
+    alpha, which come as they are stored. Colour profiles are not applied: see `colour_profile`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -114,6 +114,49 @@ def count_pictures(path: Path) -> int:
             return 1
 
 
+def colour_profile(content: bytes) -> bytes | None:
+    """The ICC profile of an image file with this content: what its numbers mean as colours.
+
+    None where it has none, which says sRGB, and where OpenCV does not read it: 5.0 does in PNG,
+    JPEG and WebP, and not in TIFF.
+    """
+    cv2 = import_cv2()
+    if not hasattr(cv2, "IMAGE_METADATA_ICCP") or not content:
+        return None
+    with _codec_messages_dropped():
+        try:
+            _, kinds, found = cv2.imdecodeWithMetadata(
+                np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE
+            )
+        except cv2.error:
+            return None
+    by_kind = {int(kind): np.asarray(one).tobytes() for kind, one in zip(kinds, found, strict=True)}
+    return by_kind.get(int(cv2.IMAGE_METADATA_ICCP)) or None
+
+
+def keeps_profile(path: Path, image: Image, profile: bytes) -> bool:
+    """Whether the file `path` can hold this profile of this image.
+
+    A profile is for one kind of channels (ICC.1:2022, 7.2.8): that of a CMYK photo says nothing of
+    the BGR that it is decoded to. OpenCV writes none into TIFF, and half a PNG with one that libpng
+    refuses; so a single pixel is tried.
+    """
+    channels = b"GRAY" if image.ndim == 2 else b"RGB "
+    if profile[16:20] != channels or not hasattr(import_cv2(), "IMAGE_METADATA_ICCP"):
+        return False
+    pixel = np.zeros((1, 1, *image.shape[2:]), image.dtype)
+    with _codec_messages_dropped():
+        done, data = _encode_with_profile(path, pixel, profile)
+    return done and colour_profile(data.tobytes()) == profile
+
+
+def _encode_with_profile(path: Path, image: Image, profile: bytes) -> tuple[bool, Any]:
+    cv2 = import_cv2()
+    kinds, chunks = [cv2.IMAGE_METADATA_ICCP], [np.frombuffer(profile, np.uint8)]
+    done, data = cv2.imencodeWithMetadata(path.suffix.lower(), image, kinds, chunks)
+    return bool(done), data
+
+
 def check_extension(path: Path) -> ImageFormat:
     """The format that `path` names by its extension.
 
@@ -147,10 +190,11 @@ def check_holds(path: Path, image: Image, scale: int = 1) -> None:
         )
 
 
-def encode_image(path: Path, image: Image) -> bytes:
+def encode_image(path: Path, image: Image, profile: bytes | None = None) -> bytes:
     """`image`, gray, BGR or BGRA, encoded in the format that `path` names.
 
-    JPEG at OpenCV's quality 95; the other formats without loss.
+    JPEG at OpenCV's quality 95; the other formats without loss. `profile` goes in where
+    `keeps_profile`.
 
     Raises:
         ValueError: OpenCV cannot encode it.
@@ -158,7 +202,10 @@ def encode_image(path: Path, image: Image) -> bytes:
     """
     cv2 = import_cv2()
     try:
-        done, data = cv2.imencode(path.suffix.lower(), image)
+        if profile is not None and keeps_profile(path, image, profile):
+            done, data = _encode_with_profile(path, image, profile)
+        else:
+            done, data = cv2.imencode(path.suffix.lower(), image)
     except cv2.error as error:
         raise ValueError(f"{path}: OpenCV cannot encode this image: {error.err}") from error
     if not done:

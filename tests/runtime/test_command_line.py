@@ -21,6 +21,7 @@ import pytest
 
 from gidrn_runtime import FrameTooLargeError, Upscaler, __version__, image_files, models
 from gidrn_runtime.__main__ import main
+from tests.runtime.icc_profiles import icc_profile, reads_profiles
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Repeat = Callable[..., np.ndarray]
@@ -338,6 +339,32 @@ def test_pictures_that_are_left_out_are_told(
     assert main(["upscale", "pages.tif", "-o", "big.png", "--model", str(tiny)]) == 0
     told = "gidrn_runtime: pages.tif holds 2 pictures; the first is enlarged, the others are not\n"
     assert capfd.readouterr().err == told
+
+
+@reads_profiles
+@pytest.mark.parametrize("command", ["upscale", "folder"])
+def test_a_photo_keeps_its_colour_profile(
+    tiny: Path, folder: Path, photo: np.ndarray, command: str
+) -> None:
+    given = icc_profile(b"RGB ")
+    for there in folder.rglob("*.*"):
+        there.unlink()
+    source = folder / "p3.jpg"
+    source.write_bytes(image_files.encode_image(source, photo, given))
+    words = ["upscale", "p3.jpg", "-o", "new/"] if command == "upscale" else ["folder", ".", "new"]
+    assert main([*words, "--model", str(tiny)]) == 0
+    assert image_files.colour_profile((folder / "new/p3_x2.png").read_bytes()) == given
+
+
+@reads_profiles
+def test_a_colour_profile_that_is_lost_is_told(
+    tiny: Path, folder: Path, photo: np.ndarray, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = folder / "p3.png"
+    source.write_bytes(image_files.encode_image(source, photo, icc_profile(b"RGB ")))
+    assert main(["upscale", "p3.png", "-o", "big.tif", "--model", str(tiny)]) == 0
+    told = "gidrn_runtime: p3.png has a colour profile that big.tif does not get, so that its "
+    assert capfd.readouterr().err.startswith(told)
 
 
 def test_how_far_a_photo_in_tiles_is(

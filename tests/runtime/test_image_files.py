@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from gidrn_runtime import image_files
+from tests.runtime.icc_profiles import icc_profile, reads_profiles
 
 
 def with_exif_orientation(jpeg: bytes, orientation: int) -> bytes:
@@ -207,3 +208,40 @@ def test_a_file_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseExcept
         write()
     assert os.listdir(tmp_path) == ["out.png"]
     assert path.read_bytes() == b"old"
+
+
+@reads_profiles
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".jpeg", ".webp"])
+@pytest.mark.parametrize(
+    ("channels", "shape"), [(b"RGB ", (5, 7, 3)), (b"GRAY", (5, 7)), (b"RGB ", (5, 7, 4))]
+)
+def test_a_colour_profile_is_kept(ending: str, channels: bytes, shape: tuple[int, ...]) -> None:
+    image = np.full(shape, 90, np.uint8)
+    path = Path("photo").with_suffix(ending)
+    given = icc_profile(channels)
+    assert image_files.keeps_profile(path, image, given)
+    assert image_files.colour_profile(image_files.encode_image(path, image)) is None
+    found = image_files.colour_profile(image_files.encode_image(path, image, given))
+    assert found == given
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("a.tif", icc_profile(b"RGB ")),
+        ("a.bmp", icc_profile(b"RGB ")),
+        ("a.png", icc_profile(b"CMYK")),
+        ("a.png", icc_profile(b"RGB ")[:-1]),  # with which OpenCV writes half a PNG
+    ],
+    ids=["TIFF", "BMP", "CMYK", "damaged"],
+)
+def test_a_profile_that_does_not_fit_is_left_out(name: str, given: bytes) -> None:
+    image = np.full((5, 7, 3), 90, np.uint8)
+    path = Path(name)
+    assert not image_files.keeps_profile(path, image, given)
+    assert image_files.encode_image(path, image, given) == image_files.encode_image(path, image)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_image_has_no_profile(content: bytes) -> None:
+    assert image_files.colour_profile(content) is None

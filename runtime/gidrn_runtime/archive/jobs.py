@@ -111,7 +111,8 @@ class PictureWorker:
             began = time.perf_counter()
             high = upscale_image(upscaler, image)
             seconds = time.perf_counter() - began
-            data = image_files.encode_image(target, high)
+            profile = image_files.colour_profile(job.data)
+            data = image_files.encode_image(target, high, profile)
             return Answer(job.number, data, seconds=seconds, engine=_engine_of(upscaler))
         except Exception as error:
             return Answer(job.number, error=_portable(error))

@@ -173,18 +173,24 @@ def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
     The time is that of the enlarging alone, from image in memory to image in memory.
     """
     image = image_files.read_image(photo)
+    profile = image_files.colour_profile(photo.read_bytes())
     check_image(image)
     image_files.check_holds(target, image, upscaler.scale)
     image_files.check_writable(target)
     pictures = image_files.count_pictures(photo)
     if pictures > 1:
         complain(f"{photo} holds {pictures} pictures; the first is enlarged, the others are not")
+    if profile is not None and not image_files.keeps_profile(target, image, profile):
+        complain(
+            f"{photo} has a colour profile that {target} does not get, so that its colours may "
+            "look otherwise: .png, .jpg and .webp take that of a gray or RGB photo"
+        )
     began = time.perf_counter()
     with showing_tiles(upscaler):
         high = interruptible(lambda: upscale_image(upscaler, image))
     elapsed_s = time.perf_counter() - began
     with image_files.replacing(target) as file:
-        file.write(image_files.encode_image(target, high))
+        file.write(image_files.encode_image(target, high, profile))
     engine = upscaler.describe()["engine"]
     way = upscaler.tiling
     if way is not None and way.tiles > 1:
