@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 
@@ -26,12 +27,18 @@ def duration_s(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def _terminated(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
 def run(main: Callable[..., int | None]) -> None:
     """Parse the command line into `main`'s arguments, call it, and leave with its exit code.
 
     What a user can cause (a ValueError, an OSError or too little memory) becomes one line on
     standard error and exit code 2; Ctrl-C exit code 130. GIDRN_TRACEBACK=1 shows the traceback.
+    SIGTERM ends `main` as an error would, so that no half-written file stays, with exit code 143.
     """
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         code = tyro.cli(main)
     except KeyboardInterrupt:
@@ -51,4 +58,6 @@ def run(main: Callable[..., int | None]) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code or 0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from gidrn import command_line
+from gidrn import command_line, files
 
 
 def leave(error: BaseException | None, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -42,6 +45,25 @@ def test_exit_codes(
 ) -> None:
     assert leave(error, monkeypatch) == code
     assert capsys.readouterr().err == said
+
+
+def test_a_command_that_is_terminated_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def main() -> int:
+        """Be terminated while a file is written."""
+        with files.replacing(tmp_path / "model.onnx") as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as left:
+        command_line.run(main)
+    assert left.value.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_our_own_faults_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
