@@ -6,6 +6,7 @@ import gc
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,12 @@ def pytest_configure() -> None:
     """Give each of several test processes a core of its own, where the system lets it.
 
     ONNX Runtime's threads wait by spinning: on each other's cores they would starve.
+
+    A shell has its background jobs ignore Ctrl-C. The programs that tests start and interrupt must
+    not inherit that.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker.removeprefix("gw").isdecimal() and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
