@@ -10,6 +10,7 @@ from benchmarks.result_cells import Tables, lines, number, one, results, side_by
 
 PROFILES = {
     (80, 120): "cpu_profile_{threads}_x4_amd-epyc",
+    (270, 480): "cpu_profile_480x270_{threads}_x4_amd-epyc",
 }
 """What `cpu_profile.py` measured, by the input's size."""
 
