@@ -45,9 +45,9 @@ def settled_files(folder: Path, settle_s: float, poll_s: float) -> Iterator[Path
 
 def enlarge_file(upscale: Upscaler, path: Path, target: Path) -> None:
     """Gray, alpha and 16 bits stay what they are; `target` appears complete or not at all."""
-    high = upscale_image(upscale, image_files.read_image(path))
+    image, profile = image_files.read_with_profile(path)
+    high = upscale_image(upscale, image)
     with image_files.replacing(target) as file:
-        profile = image_files.colour_profile(path.read_bytes())
         file.write(image_files.encode_image(target, high, profile))
 
 

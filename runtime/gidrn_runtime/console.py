@@ -120,8 +120,15 @@ def interruptible(work: Callable[[], T]) -> T:
 def nobody_reads() -> int:
     """After a BrokenPipeError of stdout: its exit code. Nothing is said, as of any program in a
     pipe; nor when Python flushes stdout at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_stdout()
     return BROKEN_PIPE
+
+
+def _drop_stdout() -> None:
+    """What stdout still gets goes nowhere: else Python would complain when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def tell(error: BaseException, photo: Path | None = None) -> int:
@@ -150,8 +157,6 @@ def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # else Python complains when it ends
-        os.close(nowhere)
+        _drop_stdout()
     except OSError as error:
         raise OSError(f"cannot write to standard output: {error.strerror}") from error

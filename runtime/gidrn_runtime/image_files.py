@@ -59,22 +59,28 @@ def read_image(path: Path) -> Image:
     """Decode an image file: gray (H, W), BGR (H, W, 3) or BGRA (H, W, 4), bit depth as stored.
 
     The orientation that a camera notes in EXIF is applied, as OpenCV does it, except to images with
-    alpha, which come as they are stored. Colour profiles are not applied: see `colour_profile`.
+    alpha, which come as they are stored. Colour profiles are not applied: `read_with_profile` gives
+    them beside the image.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is a folder, empty, cut short or no image that OpenCV can decode.
         ImportError: OpenCV is missing.
     """
+    return read_with_profile(path)[0]
+
+
+def read_with_profile(path: Path) -> tuple[Image, bytes | None]:
+    """`read_image`, and the file's `colour_profile`; raises as `read_image` does."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder; name the images in it")
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    return decode_image(path.read_bytes(), path)
+    return decode_with_profile(path.read_bytes(), path)
 
 
-def decode_image(content: bytes, path: Path) -> Image:
-    """`read_image` for a file whose content is at hand; `path` is its name in messages.
+def decode_with_profile(content: bytes, path: Path) -> tuple[Image, bytes | None]:
+    """`read_with_profile` for a file whose content is at hand; `path` is its name in messages.
 
     Raises:
         ValueError: it is empty, cut short or no image that OpenCV can decode.
@@ -86,9 +92,10 @@ def decode_image(content: bytes, path: Path) -> Image:
     cv2 = import_cv2()
     with _codec_messages_dropped():
         try:
-            image = None
+            image = profile = None
             if not _is_cut_jpeg(content):  # which OpenCV 4 completes with gray
-                image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)  # the only flag that keeps alpha
+                # The only flag that keeps alpha.
+                image, profile = _decode(data, cv2.IMREAD_UNCHANGED)
             if image is not None and (image.ndim == 2 or image.shape[2] != 4):
                 # Same pixels, but turned the way EXIF says, which UNCHANGED never does.
                 image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
@@ -99,8 +106,17 @@ def decode_image(content: bytes, path: Path) -> Image:
             f"{path} ({data.size} bytes) is damaged, cut short or no image that OpenCV can decode; "
             "convert it to PNG or JPEG"
         )
-    decoded: Image = image
-    return decoded
+    return image, profile
+
+
+def _decode(data: np.ndarray, flag: int) -> tuple[Any, bytes | None]:
+    """An encoded image, and its colour profile; None for what is not there."""
+    cv2 = import_cv2()
+    if not hasattr(cv2, "IMAGE_METADATA_ICCP"):
+        return cv2.imdecode(data, flag), None
+    image, kinds, found = cv2.imdecodeWithMetadata(data, flag)
+    by_kind = {int(kind): np.asarray(one).tobytes() for kind, one in zip(kinds, found, strict=True)}
+    return image, by_kind.get(int(cv2.IMAGE_METADATA_ICCP)) or None
 
 
 def count_pictures(path: Path) -> int:
@@ -121,17 +137,11 @@ def colour_profile(content: bytes) -> bytes | None:
     JPEG and WebP, and not in TIFF.
     """
     cv2 = import_cv2()
-    if not hasattr(cv2, "IMAGE_METADATA_ICCP") or not content:
-        return None
     with _codec_messages_dropped():
         try:
-            _, kinds, found = cv2.imdecodeWithMetadata(
-                np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE
-            )
+            return _decode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)[1]
         except cv2.error:
             return None
-    by_kind = {int(kind): np.asarray(one).tobytes() for kind, one in zip(kinds, found, strict=True)}
-    return by_kind.get(int(cv2.IMAGE_METADATA_ICCP)) or None
 
 
 def keeps_profile(path: Path, image: Image, profile: bytes) -> bool:

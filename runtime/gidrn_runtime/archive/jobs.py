@@ -105,13 +105,12 @@ class PictureWorker:
         source, target = Path(job.source), Path(job.target)
         try:
             upscaler = self._open()
-            image = image_files.decode_image(job.data, source)
+            image, profile = image_files.decode_with_profile(job.data, source)
             check_image(image)
             image_files.check_holds(target, image, upscaler.scale)
             began = time.perf_counter()
             high = upscale_image(upscaler, image)
             seconds = time.perf_counter() - began
-            profile = image_files.colour_profile(job.data)
             data = image_files.encode_image(target, high, profile)
             return Answer(job.number, data, seconds=seconds, engine=_engine_of(upscaler))
         except Exception as error:

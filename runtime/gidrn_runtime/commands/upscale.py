@@ -172,8 +172,7 @@ def upscale_file(upscaler: Upscaler, photo: Path, target: Path) -> str:
 
     The time is that of the enlarging alone, from image in memory to image in memory.
     """
-    image = image_files.read_image(photo)
-    profile = image_files.colour_profile(photo.read_bytes())
+    image, profile = image_files.read_with_profile(photo)
     check_image(image)
     image_files.check_holds(target, image, upscaler.scale)
     image_files.check_writable(target)

@@ -199,8 +199,8 @@ class Native(Engine):
     Weights come from the ordinary ONNX file. Any number of threads may call `run`: each call has
     its own working memory, one of which is kept for the next call of the same size, and all share
     `threads` threads (the cores it may use by default). The output is the same to the bit for each
-    number of threads. With the shipped models the working memory is eight times height x width x
-    channels floats.
+    number of threads. With the shipped models the working memory is six times height x width x
+    channels floats, and eight times that for small frames on several threads.
     """
 
     name = "native"

@@ -168,9 +168,7 @@ def is_address(name: str) -> bool:
 def without_passwords(address: str) -> str:
     """An address whose user, password and secrets behind a ``?`` are asterisks."""
     address = re.sub(r"(?<=//)[^/]+(?=@)", "***", address, count=1)
-    return re.sub(
-        r"(?i)([?&][^=&]*(?:pass|pwd|token|key|auth|secret)[^=&]*=)[^&]*", r"\1***", address
-    )
+    return SECRET.sub(r"\1***", address)
 
 
 def import_av() -> Any:
